@@ -1,0 +1,78 @@
+// The set of policies that a server knows, as immutable snapshots, and the composition of a
+// request's mask from them.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "runtime/base/status.h"
+#include "runtime/policy/policy.h"
+
+namespace monet {
+
+// All policies of a directory at one moment. Immutable; shared by running requests.
+class PolicySnapshot {
+ public:
+  // Reads every name/version.yaml below `directory` (other entries: hidden ones are skipped,
+  // anything else is an error). Policies of other models are kept, so that naming one gives
+  // FAILED_PRECONDITION instead of NOT_FOUND; those of this model must have its shape.
+  static absl::StatusOr<std::shared_ptr<const PolicySnapshot>> Load(
+      const std::filesystem::path& directory, const Digest& model, MaskShape shape);
+  static std::shared_ptr<const PolicySnapshot> Empty(const Digest& model, MaskShape shape);
+
+  // Reference: `name` (highest version), `name@version` or `name@sha256:…`.
+  // Errors: INVALID_ARGUMENT (malformed), NOT_FOUND, FAILED_PRECONDITION (only for another model).
+  absl::StatusOr<std::shared_ptr<const Policy>> Find(std::string_view reference) const;
+
+  // This model's policies, ordered by name, then version.
+  const std::vector<std::shared_ptr<const Policy>>& policies() const { return policies_; }
+  const Digest& model() const { return model_; }
+  const MaskShape& shape() const { return shape_; }
+
+ private:
+  Digest model_;
+  MaskShape shape_;
+  std::vector<std::shared_ptr<const Policy>> policies_;
+  std::vector<std::shared_ptr<const Policy>> foreign_;
+};
+
+// Explicit removals of a request, per router group. Vectors may be unsorted and hold duplicates.
+struct ExplicitExperts {
+  int32_t router = 0;
+  std::vector<int64_t> ids;      // i·E + j
+  std::vector<int64_t> rows;     // i
+  std::vector<int64_t> columns;  // j
+  std::vector<uint8_t> bitmap;   // empty or ⌈E²/8⌉ bytes
+};
+
+// What a request's mask became.
+struct ResolvedMask {
+  std::shared_ptr<const ExpertMask> mask;                  // never null; may remove nothing
+  std::vector<std::shared_ptr<const Policy>> policies;     // applied, by name then version, unique
+};
+
+// Unites policies and explicit experts. `field_errors` name the request field, e.g.
+// "mask.policies[1]" or "mask.experts[0].rows[3]".
+absl::StatusOr<ResolvedMask> ResolveMask(const PolicySnapshot& snapshot,
+                                         const std::vector<std::string>& references,
+                                         const std::vector<ExplicitExperts>& experts);
+
+// Holds the current snapshot. Thread-safe; readers keep what they got.
+class PolicyRegistry {
+ public:
+  explicit PolicyRegistry(std::shared_ptr<const PolicySnapshot> first);
+  std::shared_ptr<const PolicySnapshot> Current() const;
+  void Swap(std::shared_ptr<const PolicySnapshot> next);
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const PolicySnapshot> current_;
+};
+
+}  // namespace monet
