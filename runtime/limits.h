@@ -10,15 +10,15 @@ namespace monet::limits {
 // config.json
 inline constexpr int64_t kMaxHidden = 65536;
 inline constexpr int64_t kMaxLayers = 1024;
-inline constexpr int64_t kMaxHeads = 1024;         // attention, key/value and routing heads each
+inline constexpr int64_t kMaxHeads = 1024;           // attention, key/value and routing heads each
 inline constexpr int64_t kMaxExpertsPerSide = 4096;  // E; a layer has E² experts
 inline constexpr int64_t kMaxMoeDim = 4096;
 inline constexpr int64_t kMaxVocabulary = 1 << 20;
 inline constexpr int64_t kMaxContext = 1 << 20;  // max_position_embeddings
 
 // files
-inline constexpr size_t kMaxConfigBytes = 1 << 20;              // config.json
-inline constexpr size_t kMaxIndexBytes = 64 << 20;              // model.safetensors.index.json
+inline constexpr size_t kMaxConfigBytes = 1 << 20;               // config.json
+inline constexpr size_t kMaxIndexBytes = 64 << 20;               // model.safetensors.index.json
 inline constexpr size_t kMaxSafetensorsHeaderBytes = 100 << 20;  // the format's own limit
 inline constexpr size_t kMaxShards = 1024;
 inline constexpr size_t kMaxTokenizerBytes = 64 << 20;

@@ -36,9 +36,9 @@ inline std::string Message(const absl::Status& status) {
 #define MONET_CONCAT(a, b) MONET_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expr` (absl::Status) is not OK.
-#define MONET_RETURN_IF_ERROR(expr)              \
-  do {                                           \
-    absl::Status monet_status_ = (expr);         \
+#define MONET_RETURN_IF_ERROR(expr)                \
+  do {                                             \
+    absl::Status monet_status_ = (expr);           \
     if (!monet_status_.ok()) return monet_status_; \
   } while (false)
 

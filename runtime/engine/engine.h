@@ -29,8 +29,8 @@ struct EngineRequest {
   std::string request_id;    // for logs
   std::string tenant;        // who is calling: fairness, quotas, metrics
   std::string cache_domain;  // whose cached prefixes may be shared (tenant unless configured)
-  std::vector<int32_t> prompt_ids;          // at least one; ids in [0, V)
-  std::shared_ptr<const ExpertMask> mask;   // never null
+  std::vector<int32_t> prompt_ids;         // at least one; ids in [0, V)
+  std::shared_ptr<const ExpertMask> mask;  // never null
   Clock::time_point deadline = Clock::time_point::max();
 
   // kGenerate only
@@ -54,7 +54,8 @@ struct EngineUsage {
   int32_t prompt_tokens = 0;
   int32_t completion_tokens = 0;
   int32_t cached_tokens = 0;  // prompt tokens read from the prefix cache
-  double removed_weight_share = 0;  // routing weight removed by the mask / all, over computed tokens
+  double removed_weight_share =
+      0;  // routing weight removed by the mask / all, over computed tokens
 };
 
 // How a request ended. status OK: finish_reason is meaningful. Otherwise RESOURCE_EXHAUSTED,
@@ -62,10 +63,10 @@ struct EngineUsage {
 struct EngineResult {
   absl::Status status;
   FinishReason finish_reason = FinishReason::kStop;
-  std::string stop_string;      // the stop string that matched, if one did
-  int32_t stop_token_id = -1;   // the stop or eos token that ended it, if one did
+  std::string stop_string;     // the stop string that matched, if one did
+  int32_t stop_token_id = -1;  // the stop or eos token that ended it, if one did
   EngineUsage usage;
-  Clock::duration queue_time{};   // admission to first step
+  Clock::duration queue_time{};  // admission to first step
   Clock::duration time_to_first_token{};
 };
 
@@ -81,7 +82,7 @@ class EngineSink {
 };
 
 struct EngineOptions {
-  int32_t max_queue = 256;            // requests waiting for admission to the running set
+  int32_t max_queue = 256;                     // requests waiting for admission to the running set
   std::chrono::milliseconds step_target{100};  // prefill chunk sizes follow it
 };
 

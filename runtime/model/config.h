@@ -31,7 +31,7 @@ struct ModelConfig {
   int32_t bos_id = 1;
   int32_t eos_id = 2;
 
-  int32_t HeadDim() const { return hidden / heads; }                             // C
+  int32_t HeadDim() const { return hidden / heads; }                              // C
   int32_t Routers() const { return (layers + group_layers - 1) / group_layers; }  // R
   int32_t RouterOf(int32_t layer) const { return layer / group_layers; }
   // Inner units a side of `up` (M/2 or M) and outputs of a `down` block (D/2 or D).

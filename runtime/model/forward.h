@@ -19,8 +19,9 @@ class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
   // Residual stream before layer `layer`; layer == L: after the final norm (all rows).
-  virtual void OnHidden(int32_t layer, std::span<const float> hidden) {}  // (T, D)
-  virtual void OnRouting(int32_t router, const kernels::Routing& routing, int32_t tokens) {}
+  virtual void OnHidden(int32_t /*layer*/, std::span<const float> /*hidden (T, D)*/) {}
+  virtual void OnRouting(int32_t /*router*/, const kernels::Routing& /*routing*/,
+                         int32_t /*tokens*/) {}
 };
 
 class Forward final : public StepModel {

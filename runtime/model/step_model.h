@@ -13,13 +13,13 @@ namespace monet {
 
 // Rows of one step. Rows of a sequence are consecutive positions in ascending order.
 struct StepBatch {
-  std::vector<int32_t> token_ids;    // (T)
-  std::vector<int32_t> positions;    // (T)
-  std::vector<int32_t> sequences;    // (T) row of block_tables
-  std::vector<int32_t> mask_slots;   // (T) -1: no mask
-  std::vector<int32_t> block_tables; // (S, table_stride)
+  std::vector<int32_t> token_ids;     // (T)
+  std::vector<int32_t> positions;     // (T)
+  std::vector<int32_t> sequences;     // (T) row of block_tables
+  std::vector<int32_t> mask_slots;    // (T) -1: no mask
+  std::vector<int32_t> block_tables;  // (S, table_stride)
   int32_t table_stride = 0;
-  std::vector<int32_t> logit_rows;   // (N) rows whose logits are wanted, ascending
+  std::vector<int32_t> logit_rows;  // (N) rows whose logits are wanted, ascending
 
   int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
   void Clear();

@@ -35,13 +35,13 @@ class Weights {
   const Digest& fingerprint() const { return fingerprint_; }
   size_t bytes() const { return bytes_; }
 
-  kernels::Matrix embedding;            // (V, D)
-  const float* final_norm = nullptr;    // (D)
-  kernels::Matrix head;                 // (V, D); the embedding when tied
-  std::vector<LayerWeights> layers;     // (L)
-  std::vector<RouterWeights> routers;   // (R)
-  const float* rope_cos = nullptr;      // (max_context, C/2)
-  const float* rope_sin = nullptr;      // (max_context, C/2)
+  kernels::Matrix embedding;           // (V, D)
+  const float* final_norm = nullptr;   // (D)
+  kernels::Matrix head;                // (V, D); the embedding when tied
+  std::vector<LayerWeights> layers;    // (L)
+  std::vector<RouterWeights> routers;  // (R)
+  const float* rope_cos = nullptr;     // (max_context, C/2)
+  const float* rope_sin = nullptr;     // (max_context, C/2)
 
  protected:
   ModelConfig config_;

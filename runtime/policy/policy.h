@@ -2,20 +2,18 @@
 // its file (name/version.yaml beside version.mask).
 //
 //   format: 1
-//   name: no-insults                # [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 bytes; equals the folder
-//   version: 1                      # 1..2^31-1; equals the file's name
-//   description: one line           # optional
-//   model: sha256:…                 # fingerprint of the checkpoint it was made for
-//   semantics: zero                 # renormalise, mean: named, not implemented, refused
-//   routers: 2                      # R
-//   experts_per_side: 256           # E
-//   experts: {file: 1.mask, sha256: …}   # zlib stream; sha256 of the uncompressed bitmap; or inline:
+//   name: no-insults                # [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 bytes; equals the
+//   folder version: 1                      # 1..2^31-1; equals the file's name description: one
+//   line           # optional model: sha256:…                 # fingerprint of the checkpoint it
+//   was made for semantics: zero                 # renormalise, mean: named, not implemented,
+//   refused routers: 2                      # R experts_per_side: 256           # E experts:
+//   {file: 1.mask, sha256: …}   # zlib stream; sha256 of the uncompressed bitmap; or inline:
 //   experts: {inline: [{router: 0, ids: [..], rows: [..], columns: [..]}]}
 //   built: {…}                      # optional, free-form record of how it was made
 //
 // Unknown and duplicate keys are errors, as is anything out of range. Digest: SHA-256 over
-// "monet-policy-1\0", semantics, "\0", the 32 bytes of the model fingerprint, R and E (u32, little-endian), the
-// uncompressed bitmap; not over the text.
+// "monet-policy-1\0", semantics, "\0", the 32 bytes of the model fingerprint, R and E (u32,
+// little-endian), the uncompressed bitmap; not over the text.
 #pragma once
 
 #include <cstdint>

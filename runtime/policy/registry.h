@@ -53,8 +53,8 @@ struct ExplicitExperts {
 
 // What a request's mask became.
 struct ResolvedMask {
-  std::shared_ptr<const ExpertMask> mask;                  // never null; may remove nothing
-  std::vector<std::shared_ptr<const Policy>> policies;     // applied, by name then version, unique
+  std::shared_ptr<const ExpertMask> mask;               // never null; may remove nothing
+  std::vector<std::shared_ptr<const Policy>> policies;  // applied, by name then version, unique
 };
 
 // Unites policies and explicit experts. `field_errors` name the request field, e.g.
