@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "runtime/base/status.h"
 
@@ -27,9 +28,22 @@ struct SampledToken {
 // A counter-based uniform number in [0, 1) (Philox 4x32-10; Salmon et al., SC 2011).
 double UniformAt(uint64_t seed, uint32_t sample, uint64_t position);
 
+// SampleToken with working memory that lives from call to call. Results do not depend on earlier
+// calls. Not thread-safe.
+class Sampler {
+ public:
+  SampledToken Sample(std::span<const float> logits, const SamplingParams& params, uint64_t seed,
+                      uint32_t sample, uint64_t position);
+
+ private:
+  std::vector<double> weights_;      // (V) exp((logit - max) / temperature)
+  std::vector<int32_t> candidates_;  // ids, a heap by (logit, lower id first)
+};
+
 // Filters in the order temperature, top_k, top_p (the smallest set of most probable tokens whose
-// probability reaches top_p; ties by lower id first). Sums are in double, in a fixed order.
-// Logits must be finite. `position` is the index of the new token in its sequence.
+// probability among those that top_k left reaches top_p; ties by lower id first). Sums are in
+// double, in a fixed order. Logits must be finite. `position` is the index of the new token in its
+// sequence.
 SampledToken SampleToken(std::span<const float> logits, const SamplingParams& params, uint64_t seed,
                          uint32_t sample, uint64_t position);
 

@@ -1,0 +1,226 @@
+#include "runtime/sample/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <set>
+
+#include "runtime/base/status.h"
+#include "runtime/sample/philox.h"
+
+namespace monet {
+namespace {
+
+using Words = std::array<uint32_t, 4>;
+
+// Random123's own known answers (tests/kat_vectors, "philox4x32 10").
+TEST(Philox, GivesTheKnownAnswers) {
+  EXPECT_EQ(Philox4x32({0, 0, 0, 0}, {0, 0}),
+            (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  constexpr uint32_t kOnes = 0xffffffff;
+  EXPECT_EQ(Philox4x32({kOnes, kOnes, kOnes, kOnes}, {kOnes, kOnes}),
+            (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(UniformAt, UsesEveryBitOfItsArguments) {
+  EXPECT_EQ(UniformAt(0, 0, 0), static_cast<double>(0x6627e8d5e169c58d >> 11) * 0x1p-53);
+  std::set<double> seen;
+  seen.insert(UniformAt(0, 0, 0));
+  for (int bit = 0; bit < 64; ++bit) {
+    seen.insert(UniformAt(uint64_t{1} << bit, 0, 0));
+    seen.insert(UniformAt(0, 0, uint64_t{1} << bit));
+    if (bit < 32) seen.insert(UniformAt(0, uint32_t{1} << bit, 0));
+  }
+  EXPECT_EQ(seen.size(), 1u + 64 + 64 + 32);
+}
+
+TEST(UniformAt, IsUniformOverPositions) {
+  constexpr int kBins = 64;
+  constexpr int kDraws = 64000;
+  std::vector<int> bins(kBins);
+  for (int n = 0; n < kDraws; ++n) {
+    const double u = UniformAt(7, 0, n);
+    ASSERT_GE(u, 0);
+    ASSERT_LT(u, 1);
+    ++bins[static_cast<int>(u * kBins)];
+  }
+  double chi2 = 0;
+  for (int count : bins) chi2 += (count - 1000.0) * (count - 1000.0) / 1000.0;
+  EXPECT_LT(chi2, 121.1);  // 63 degrees of freedom, p = 1e-5
+}
+
+// The definitions, word by word: probabilities of what the filters leave, by token id.
+std::vector<double> ReferenceDistribution(const std::vector<float>& logits,
+                                          const SamplingParams& params) {
+  const size_t vocabulary = logits.size();
+  std::vector<size_t> order(vocabulary);
+  for (size_t id = 0; id < vocabulary; ++id) order[id] = id;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  std::vector<double> result(vocabulary, 0.0);
+  if (params.temperature == 0) {
+    result[order[0]] = 1;
+    return result;
+  }
+  if (params.top_k > 0) order.resize(params.top_k);
+  double total = 0;
+  for (size_t id : order) total += std::exp((logits[id] - logits[order[0]]) / params.temperature);
+  double cumulative = 0;
+  double kept = 0;
+  for (size_t id : order) {
+    if (params.top_p < 1 && cumulative >= params.top_p) break;
+    const double p = std::exp((logits[id] - logits[order[0]]) / params.temperature) / total;
+    cumulative += p;
+    kept += p;
+    result[id] = p;
+  }
+  for (double& p : result) p /= kept;
+  return result;
+}
+
+std::vector<float> RandomLogits(uint32_t seed, size_t vocabulary) {
+  std::mt19937 random(seed);
+  std::vector<float> logits(vocabulary);
+  // Quarters, so that ties happen.
+  for (float& logit : logits) logit = static_cast<float>(static_cast<int>(random() % 33) - 16) / 4;
+  return logits;
+}
+
+// p = 1e-6 quantile of chi-square by Wilson and Hilferty.
+double ChiSquareLimit(int degrees) {
+  const double a = 2.0 / (9.0 * degrees);
+  return degrees * std::pow(1 - a + 4.7534 * std::sqrt(a), 3);
+}
+
+TEST(SampleToken, DrawsFromTheReferenceDistribution) {
+  const std::vector<SamplingParams> cases = {
+      {1.0, 0, 1.0}, {0.5, 0, 1.0}, {2.5, 0, 1.0}, {1.0, 5, 1.0},  {1.0, 1, 1.0},  {1.0, 24, 1.0},
+      {1.0, 0, 0.9}, {1.0, 0, 0.3}, {0.7, 6, 0.8}, {1.5, 24, 0.5}, {1.0, 0, 1e-9}, {0.0, 0, 1.0}};
+  Sampler sampler;
+  for (size_t n = 0; n < cases.size(); ++n) {
+    SCOPED_TRACE(n);
+    const std::vector<float> logits = RandomLogits(static_cast<uint32_t>(n), 24);
+    const std::vector<double> expected = ReferenceDistribution(logits, cases[n]);
+    constexpr int kDraws = 20000;
+    std::vector<int> counts(logits.size());
+    for (int draw = 0; draw < kDraws; ++draw) {
+      ++counts[sampler.Sample(logits, cases[n], 1234 + n, 0, draw).id];
+    }
+    double chi2 = 0;
+    int degrees = -1;
+    for (size_t id = 0; id < logits.size(); ++id) {
+      if (expected[id] == 0) {
+        EXPECT_EQ(counts[id], 0) << "token " << id << " was filtered out";
+        continue;
+      }
+      ++degrees;
+      const double mean = expected[id] * kDraws;
+      chi2 += (counts[id] - mean) * (counts[id] - mean) / mean;
+    }
+    if (degrees > 0) {
+      EXPECT_LT(chi2, ChiSquareLimit(degrees));
+    }
+  }
+}
+
+TEST(SampleToken, InvertsTheCumulativeSumExactly) {
+  // The same uniform number, the cumulative sum by hand: equal choices, not only equal frequencies.
+  const std::vector<float> logits = RandomLogits(99, 50);
+  const std::vector<double> p = ReferenceDistribution(logits, {});
+  for (uint64_t position = 0; position < 2000; ++position) {
+    const double u = UniformAt(5, 3, position);
+    double sum = 0;
+    int32_t expected = 0;
+    while (sum + p[expected] <= u) sum += p[expected++];
+    EXPECT_EQ(SampleToken(logits, {}, 5, 3, position).id, expected);
+  }
+}
+
+TEST(SampleToken, GreedyTakesTheLowestIdOfATie) {
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  EXPECT_EQ(SampleToken(std::vector<float>{1, 3, 2, 3}, greedy, 1, 0, 0).id, 1);
+  EXPECT_EQ(SampleToken(std::vector<float>{-0.0f, 0.0f}, greedy, 1, 0, 0).id, 0);
+}
+
+TEST(SampleToken, CutsTiesByLowerIdFirst) {
+  const std::vector<float> logits(10, 0.5f);
+  std::set<int32_t> by_k;
+  std::set<int32_t> by_p;
+  for (uint64_t position = 0; position < 500; ++position) {
+    by_k.insert(SampleToken(logits, {1.0, 3, 1.0}, 1, 0, position).id);
+    by_p.insert(SampleToken(logits, {1.0, 0, 0.35}, 1, 0, position).id);
+  }
+  EXPECT_EQ(by_k, (std::set<int32_t>{0, 1, 2}));
+  EXPECT_EQ(by_p, (std::set<int32_t>{0, 1, 2, 3}));
+}
+
+TEST(SampleToken, ReportsTheModelsOwnLogProbability) {
+  const std::vector<float> logits = RandomLogits(3, 100);
+  double sum = 0;
+  for (float logit : logits) sum += std::exp(static_cast<double>(logit));
+  for (uint64_t position = 0; position < 100; ++position) {
+    const SampledToken token = SampleToken(logits, {0.3, 20, 0.7}, 9, 0, position);
+    EXPECT_NEAR(token.logprob, logits[token.id] - std::log(sum), 1e-6);
+    EXPECT_EQ(token.logprob, LogProb(logits, token.id));
+  }
+}
+
+TEST(SampleToken, DependsOnSeedSampleAndPositionOnly) {
+  const std::vector<float> logits = RandomLogits(4, 200);
+  Sampler sampler;
+  std::set<int32_t> seeds;
+  std::set<int32_t> samples;
+  std::set<int32_t> positions;
+  for (uint32_t n = 0; n < 50; ++n) {
+    // Calls of other shapes in between leave no trace.
+    sampler.Sample(RandomLogits(n, 300), {1.0, 7, 0.5}, n, n, n);
+    EXPECT_EQ(sampler.Sample(logits, {}, 11, 0, 5).id, SampleToken(logits, {}, 11, 0, 5).id);
+    seeds.insert(SampleToken(logits, {}, n, 0, 0).id);
+    samples.insert(SampleToken(logits, {}, 0, n, 0).id);
+    positions.insert(SampleToken(logits, {}, 0, 0, n).id);
+  }
+  EXPECT_GT(seeds.size(), 10u);
+  EXPECT_GT(samples.size(), 10u);
+  EXPECT_GT(positions.size(), 10u);
+}
+
+TEST(SampleToken, SurvivesExtremes) {
+  constexpr float kMax = std::numeric_limits<float>::max();
+  const std::vector<float> logits = {-kMax, kMax, 0, kMax};
+  for (double temperature : {1e-308, 1e-3, 1.0, 100.0}) {
+    for (uint64_t position = 0; position < 50; ++position) {
+      const SampledToken token = SampleToken(logits, {temperature, 0, 1.0}, 1, 0, position);
+      EXPECT_TRUE(token.id == 1 || token.id == 3);
+      EXPECT_NEAR(token.logprob, -std::log(2.0), 1e-6);
+    }
+  }
+  EXPECT_EQ(SampleToken(std::vector<float>{-3}, {1.0, 1, 0.5}, 1, 0, 0).id, 0);
+  EXPECT_EQ(SampleToken(std::vector<float>{-3}, {1.0, 1, 0.5}, 1, 0, 0).logprob, 0);
+}
+
+TEST(CheckSamplingParams, NamesFieldAndRange) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  EXPECT_TRUE(CheckSamplingParams({0, 0, 1}, 32).ok());
+  EXPECT_TRUE(CheckSamplingParams({100, 32, 1e-300}, 32).ok());
+  for (double bad : {-1.0, 100.1, kNan, kInf, -kInf}) {
+    const absl::Status status = CheckSamplingParams({bad, 0, 1}, 32);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(Message(status).find("temperature"), std::string::npos);
+  }
+  for (double bad : {-0.5, 0.0, 1.1, kNan, kInf, -kInf}) {
+    EXPECT_NE(Message(CheckSamplingParams({1, 0, bad}, 32)).find("top_p"), std::string::npos);
+  }
+  for (int32_t bad : {-1, 33, std::numeric_limits<int32_t>::max()}) {
+    EXPECT_NE(Message(CheckSamplingParams({1, bad, 1}, 32)).find("top_k"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace monet
