@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/base/status.h"
+#include "runtime/tokenizer/utf8.h"
 
 namespace monet {
 
@@ -22,18 +23,20 @@ class Tokenizer {
   ~Tokenizer();
 
   int32_t vocabulary() const { return static_cast<int32_t>(bytes_.size()); }
-  int32_t bos_id() const { return bos_id_; }
-  int32_t eos_id() const { return eos_id_; }
+  int32_t bos_id() const { return bos_id_; }  // -1 when there is none
+  int32_t eos_id() const { return eos_id_; }  // -1 when there is none
 
   // Ids of the text, without <s>. Never yields a control token, whatever the text says.
-  // Errors: INVALID_ARGUMENT when the text is not UTF-8.
+  // Errors: INVALID_ARGUMENT when the text is not UTF-8 or longer than 64 MiB (64 KiB for a model
+  // without byte pieces).
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text) const;
 
-  // As SentencePiece decodes: the dummy prefix space is dropped, control tokens give nothing.
+  // As SentencePiece decodes: the dummy prefix space is dropped, control tokens and ids
+  // outside the vocabulary give nothing, bytes that are not UTF-8 give U+FFFD each.
   std::string Decode(const std::vector<int32_t>& ids) const;
 
   // The bytes that a token adds to running text (▁ is a space, <0xNN> that byte, control tokens
-  // nothing). REQUIRES: 0 <= id < vocabulary().
+  // nothing, the unknown token its surface). REQUIRES: 0 <= id < vocabulary().
   const std::string& TokenBytes(int32_t id) const { return bytes_[id]; }
   bool IsControl(int32_t id) const { return control_[id]; }
 
@@ -47,7 +50,5 @@ class Tokenizer {
   int32_t bos_id_ = -1;
   int32_t eos_id_ = -1;
 };
-
-bool IsUtf8(std::string_view text);
 
 }  // namespace monet
