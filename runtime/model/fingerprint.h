@@ -44,6 +44,8 @@ struct TensorDigest {
   Digest bytes;
 };
 
+TensorDigest DescribeTensor(const CheckpointTensor& tensor, const Digest& bytes);
+
 // The definition above; sorts `tensors` itself.
 Digest ModelFingerprint(const ModelConfig& config, std::vector<TensorDigest> tensors);
 
