@@ -1,0 +1,252 @@
+#include "runtime/sched/scheduler.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "runtime/base/check.h"
+
+namespace monet {
+
+Scheduler::Scheduler(const SchedulerOptions& options, std::function<void(int32_t)> on_block_reuse)
+    : options_(options),
+      blocks_(options.kv_blocks, std::move(on_block_reuse)),
+      slots_(options.mask_slots),
+      chunks_(options.max_tokens, options.step_target) {
+  MONET_CHECK(options.max_tokens >= 1 && options.max_logit_rows >= 1);
+  MONET_CHECK(options.max_sequences >= 1 && options.max_context >= 1);
+  MONET_CHECK(options.kv_blocks >= 1 && options.block_size >= 1);
+  MONET_CHECK(options.max_queue >= 1 && options.max_bypass >= 0);
+}
+
+int32_t Scheduler::BlocksFor(const Arrival& request) const {
+  return (request.reserve_tokens - 1) / options_.block_size + 1;
+}
+
+absl::Status Scheduler::Check(const Arrival& request) const {
+  MONET_CHECK(request.prompt_tokens >= 1);
+  MONET_CHECK(request.reserve_tokens >= request.prompt_tokens);
+  if (request.reserve_tokens > options_.max_context) {
+    return InvalidArgument("prompt and max_tokens are {} tokens together, context is {}",
+                           request.reserve_tokens, options_.max_context);
+  }
+  if (BlocksFor(request) > options_.kv_blocks) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "prompt and max_tokens need {} key/value blocks, the server has {} ({} tokens)",
+                 BlocksFor(request), options_.kv_blocks,
+                 int64_t{options_.kv_blocks} * options_.block_size);
+  }
+  if (request.mask && options_.mask_slots == 0) {
+    return Error(absl::StatusCode::kResourceExhausted, "the server has 0 mask slots");
+  }
+  return absl::OkStatus();
+}
+
+const StepPlan& Scheduler::Step(TimePoint now, const StepEvents& events) {
+  if (events.step_duration) chunks_.Observe(plan_.prefill_tokens, *events.step_duration);
+  plan_.Clear();
+  ++step_;
+  TakeIn(events);
+  EndLate(now);
+  Admit();
+  PlanDecode();
+  PlanPrefill();
+  if (plan_.tokens > 0) decoded_last_ = plan_.tokens > plan_.prefill_tokens;
+  MONET_CHECK(plan_.tokens <= options_.max_tokens);
+  MONET_CHECK(plan_.logit_rows <= options_.max_logit_rows);
+  MONET_CHECK(running() <= options_.max_sequences && waiting() <= options_.max_queue);
+  MONET_CHECK(index_.size() == waiting_.size() + running_.size());
+  return plan_;
+}
+
+void Scheduler::TakeIn(const StepEvents& events) {
+  for (SequenceId id : events.finished) {
+    if (const auto found = index_.find(id); found != index_.end()) Remove(found->second);
+  }
+  for (const Arrival& arrival : events.arrivals) {
+    MONET_CHECK(Check(arrival).ok());
+    waiting_.emplace_back().request = arrival;
+    const bool is_new = index_.emplace(arrival.id, std::prev(waiting_.end())).second;
+    MONET_CHECK(is_new);
+  }
+  for (SequenceId id : events.cancels) End(id, EndReason::kCancelled);
+  for (SequenceId id : events.pauses) {
+    if (const auto found = index_.find(id); found != index_.end()) found->second->paused = true;
+  }
+  for (SequenceId id : events.resumes) {
+    if (const auto found = index_.find(id); found != index_.end()) found->second->paused = false;
+  }
+}
+
+void Scheduler::EndLate(TimePoint now) {
+  std::vector<SequenceId> late;
+  for (const std::list<Sequence>* list : {&running_, &waiting_}) {
+    for (const Sequence& sequence : *list) {
+      if (sequence.request.deadline <= now) late.push_back(sequence.request.id);
+    }
+  }
+  for (SequenceId id : late) End(id, EndReason::kDeadline);
+}
+
+void Scheduler::End(SequenceId id, EndReason reason) {
+  const auto found = index_.find(id);
+  if (found == index_.end()) return;
+  Remove(found->second);
+  plan_.ended.push_back({id, reason});
+}
+
+void Scheduler::Remove(Place place) {
+  for (int32_t block : place->blocks) blocks_.Release(block);
+  if (place->mask_slot >= 0) slots_.Release(place->mask_slot);
+  index_.erase(place->request.id);
+  (place->running ? running_ : waiting_).erase(place);
+}
+
+Scheduler::Lacks Scheduler::Shortage(const Arrival& request) const {
+  if (request.mask && !slots_.CanAcquire(*request.mask)) return Lacks::kSlot;
+  if (BlocksFor(request) > blocks_.free()) return Lacks::kBlocks;
+  return Lacks::kNothing;
+}
+
+void Scheduler::Admit() {
+  Closed closed;
+  for (Place next = waiting_.begin(); next != waiting_.end();) {
+    if (closed.blocks || running() == options_.max_sequences) return;
+    const Place place = next++;
+    place->lacks = Shortage(place->request);
+    if (closed.slots && place->request.mask) place->lacks = Lacks::kSlot;
+    if (place->lacks == Lacks::kNothing) {
+      CountBypass(place, &closed);
+      AdmitOne(place);
+    } else {
+      CloseFor(*place, &closed);
+    }
+  }
+}
+
+void Scheduler::CountBypass(Place younger, Closed* closed) {
+  for (Place older = waiting_.begin(); older != younger; ++older) {
+    if (older->lacks == Lacks::kSlot && !younger->request.mask) continue;
+    ++older->bypassed;
+    CloseFor(*older, closed);
+  }
+}
+
+void Scheduler::CloseFor(const Sequence& waiting, Closed* closed) const {
+  if (waiting.bypassed < options_.max_bypass) return;
+  (waiting.lacks == Lacks::kBlocks ? closed->blocks : closed->slots) = true;
+}
+
+void Scheduler::AdmitOne(Place place) {
+  const bool enough = blocks_.Allocate(BlocksFor(place->request), &place->blocks);
+  MONET_CHECK(enough);
+  if (place->request.mask) {
+    const MaskSlots::Grant grant = slots_.Acquire(*place->request.mask);
+    place->mask_slot = grant.slot;
+    if (grant.fill) plan_.fills.push_back({grant.slot, place->request.id});
+  }
+  place->running = true;
+  plan_.admitted.push_back(place->request.id);
+  running_.splice(running_.end(), waiting_, place);
+}
+
+void Scheduler::PlanDecode() {
+  std::vector<Sequence*> ready;
+  bool prompts_wait = false;
+  for (Sequence& sequence : running_) {
+    if (sequence.paused) continue;
+    if (sequence.prefilling()) {
+      prompts_wait = true;
+    } else {
+      MONET_CHECK(!sequence.request.score);  // it should have been reported as finished
+      ready.push_back(&sequence);
+    }
+  }
+  int32_t room = std::min(options_.max_tokens, options_.max_logit_rows);
+  if (prompts_wait) {
+    // One row is kept for prompts; where a step has only one, decode and prefill take turns.
+    room = room > 1 ? room - 1 : (decoded_last_ ? 0 : 1);
+  }
+  if (static_cast<int32_t>(ready.size()) > room) {
+    std::stable_sort(ready.begin(), ready.end(), [](const Sequence* a, const Sequence* b) {
+      return a->last_step < b->last_step;
+    });
+    ready.resize(room);
+  }
+  for (Sequence* sequence : ready) {
+    sequence->last_step = step_;
+    AddRows(*sequence, 1, RowLogits::kLast);
+  }
+}
+
+void Scheduler::PlanPrefill() {
+  const int32_t decode_rows = plan_.tokens;
+  int32_t budget = options_.max_tokens - decode_rows;
+  if (decode_rows > 0) budget = std::min(budget, chunks_.budget());
+  for (Sequence& sequence : running_) {
+    if (budget == 0) return;
+    if (sequence.paused || !sequence.prefilling()) continue;
+    const int32_t remaining = sequence.request.prompt_tokens - sequence.computed;
+    const int32_t logit_room = options_.max_logit_rows - plan_.logit_rows;
+    int32_t count = std::min(remaining, budget);
+    RowLogits logits = RowLogits::kNone;
+    if (sequence.request.score) {
+      count = std::min(count, logit_room);
+      logits = RowLogits::kAll;
+    } else if (count == remaining) {
+      if (logit_room > 0) {
+        logits = RowLogits::kLast;
+      } else {
+        --count;
+      }
+    }
+    if (count == 0) continue;
+    AddRows(sequence, count, logits);
+    plan_.prefill_tokens += count;
+    budget -= count;
+  }
+}
+
+void Scheduler::AddRows(Sequence& sequence, int32_t count, RowLogits logits) {
+  MONET_CHECK(sequence.computed + count <= sequence.request.reserve_tokens);
+  plan_.rows.push_back(
+      {sequence.request.id, sequence.computed, count, sequence.mask_slot, logits, sequence.blocks});
+  sequence.computed += count;
+  plan_.tokens += count;
+  if (logits == RowLogits::kLast) plan_.logit_rows += 1;
+  if (logits == RowLogits::kAll) plan_.logit_rows += count;
+}
+
+TimePoint Scheduler::NextDeadline() const {
+  TimePoint next = TimePoint::max();
+  for (const std::list<Sequence>* list : {&running_, &waiting_}) {
+    for (const Sequence& sequence : *list) next = std::min(next, sequence.request.deadline);
+  }
+  return next;
+}
+
+void Scheduler::CheckInvariants() const {
+  blocks_.CheckInvariants();
+  slots_.CheckInvariants();
+  std::vector<int32_t> block_references(blocks_.blocks(), 0);
+  std::vector<int32_t> slot_references(slots_.slots(), 0);
+  for (const Sequence& sequence : running_) {
+    MONET_CHECK(sequence.running);
+    MONET_CHECK(static_cast<int32_t>(sequence.blocks.size()) == BlocksFor(sequence.request));
+    for (int32_t block : sequence.blocks) ++block_references[block];
+    MONET_CHECK((sequence.mask_slot >= 0) == sequence.request.mask.has_value());
+    if (sequence.mask_slot >= 0) ++slot_references[sequence.mask_slot];
+  }
+  for (const Sequence& sequence : waiting_) {
+    MONET_CHECK(!sequence.running && sequence.blocks.empty() && sequence.mask_slot < 0);
+  }
+  for (int32_t block = 0; block < blocks_.blocks(); ++block) {
+    MONET_CHECK(block_references[block] == blocks_.references(block));
+    MONET_CHECK(block_references[block] <= 1);  // nothing is shared without a prefix cache
+  }
+  for (int32_t slot = 0; slot < slots_.slots(); ++slot) {
+    MONET_CHECK(slot_references[slot] == slots_.references(slot));
+  }
+}
+
+}  // namespace monet
