@@ -1,0 +1,169 @@
+// monetctl score: perplexity of a text under a mask.
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cli/call_options.h"
+#include "cli/commands.h"
+#include "cli/connection.h"
+#include "cli/exit_status.h"
+#include "cli/json_shapes.h"
+#include "cli/options.h"
+#include "cli/text_input.h"
+#include "cli/windows.h"
+
+namespace monet::cli {
+namespace {
+
+constexpr char kExample[] =
+    "Examples:\n"
+    "  monetctl score --text-file notes.txt\n"
+    "  monetctl score --policy no-german --json --text-file brief.txt | jq .perplexity\n\n"
+    "The file is read as it is, its last line feed included. N counts the predicted tokens: all\n"
+    "but <s>. mean_nll is in nats a token, perplexity its exponential. A text longer than the\n"
+    "model's context is scored in windows of context - 1 tokens, each behind its own <s>.";
+
+struct ScoreArguments {
+  explicit ScoreArguments(CLI::App* app) : server(app), mask(app) {
+    model = AddValue(app, "--model", "NAME",
+                     "Refuse to run on a model of another name. Default: whatever is served");
+    app->add_flag("--json", json, "Print one JSON object");
+    text_file = AddValue(app, "--text-file", "FILE", "UTF-8 text to score; '-' is standard input")
+                    ->required();
+  }
+
+  ServerArguments server;
+  MaskArguments mask;
+  CLI::Option *model, *text_file;
+  bool json = false;
+};
+
+struct TokenizedText {
+  int32_t bos = 0;
+  std::vector<int32_t> ids;  // without <s>
+};
+
+absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& text, bool add_bos,
+                                              Connection* connection) {
+  v1::TokenizeRequest request;
+  request.set_text(text);
+  request.set_add_bos(add_bos);
+  v1::TokenizeResponse response;
+  MONET_RETURN_IF_ERROR(connection->Unary([&](grpc::ClientContext* context) {
+    return connection->generation().Tokenize(context, request, &response);
+  }));
+  return std::vector<int32_t>(response.token_ids().begin(), response.token_ids().end());
+}
+
+absl::StatusOr<TokenizedText> TokenizeText(const std::string& text, Connection* connection) {
+  TokenizedText result;
+  // <s> is what the server puts before an empty text.
+  MONET_ASSIGN_OR_RETURN(const std::vector<int32_t> bos, Tokenize("", true, connection));
+  if (bos.size() != 1) return BadAnswer("an empty text has {} tokens instead of <s>", bos.size());
+  result.bos = bos[0];
+  MONET_ASSIGN_OR_RETURN(result.ids, Tokenize(text, false, connection));
+  if (result.ids.empty()) return BadAnswer("the text has no tokens");
+  return result;
+}
+
+// Tokens that one call can score. Errors: exit code 1, or 2 when the text is beyond the limit.
+absl::StatusOr<int32_t> ReadContext(size_t text_bytes, Connection* connection) {
+  v1::GetModelResponse model;
+  MONET_RETURN_IF_ERROR(connection->Unary([&](grpc::ClientContext* context) {
+    return connection->generation().GetModel(context, v1::GetModelRequest(), &model);
+  }));
+  const v1::Limits& limits = model.limits();
+  if (limits.max_prompt_bytes() > 0 &&
+      text_bytes > static_cast<uint64_t>(limits.max_prompt_bytes())) {
+    return InvalidArgument("--text-file has {} bytes, the server's limit is {}", text_bytes,
+                           limits.max_prompt_bytes());
+  }
+  int32_t context = model.context_tokens();
+  if (limits.max_context_tokens() > 0) context = std::min(context, limits.max_context_tokens());
+  if (context < 2) return BadAnswer("a context of {} tokens", context);
+  return context;
+}
+
+absl::StatusOr<ScoreTotal> ScoreText(const v1::ScoreRequest& request, const TokenizedText& text,
+                                     int32_t context_tokens, Connection* connection,
+                                     Console* console) {
+  const auto windows = ScoreWindows(text.ids, context_tokens);
+  ScoreTotal total;
+  v1::ScoreRequest window_request = request;
+  for (const std::span<const int32_t> window : windows) {
+    if (windows.size() > 1) {
+      console->Progress(fmt::format("window {} of {}", total.windows() + 1, windows.size()));
+    }
+    auto* ids = window_request.mutable_prompt()->mutable_token_ids()->mutable_ids();
+    ids->Clear();
+    ids->Add(text.bos);
+    ids->Add(window.begin(), window.end());
+    v1::ScoreResponse answer;
+    MONET_RETURN_IF_ERROR(connection->Unary([&](grpc::ClientContext* context) {
+      return connection->generation().Score(context, window_request, &answer);
+    }));
+    MONET_RETURN_IF_ERROR(CheckApplied(request.mask(), answer.header().mask()));
+    MONET_RETURN_IF_ERROR(total.Add(window, answer));
+  }
+  console->ClearProgress();
+  return total;
+}
+
+std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json) {
+  const double perplexity = std::exp(total.mean_nll());
+  if (!as_json) {
+    std::string text = fmt::format("tokens      {}\nmean_nll    {:.6f}\nperplexity  {:.4f}\n",
+                                   total.tokens(), total.mean_nll(), perplexity);
+    for (const v1::AppliedPolicy& policy : total.header().mask().policies()) {
+      text += fmt::format("policy      {}@{}\n", policy.name(), policy.version());
+    }
+    return text;
+  }
+  Json json;
+  json["tokens"] = total.tokens();
+  json["mean_nll"] = total.mean_nll();
+  json["perplexity"] = perplexity;
+  json["policies"] = AppliedPoliciesJson(total.header().mask().policies());
+  json["mask_digest"] = total.header().mask().digest();
+  json["usage"] = UsageJson(total.usage());
+  json["windows"] = total.windows();
+  json["context_tokens"] = context;
+  AddIdentity(total.header(), &json);
+  // One id a window: none of them names the whole.
+  json.erase("request_id");
+  AddRemoved(total.header().mask(), &json);
+  json["removed_weight_share"] = total.removed_weight_share();
+  return Line(json);
+}
+
+absl::Status RunScore(const ScoreArguments& arguments, const Session& session) {
+  MONET_ASSIGN_OR_RETURN(const ServerOptions server, arguments.server.Read());
+  v1::ScoreRequest request;
+  MONET_ASSIGN_OR_RETURN(*request.mutable_mask(), arguments.mask.Read());
+  MONET_ASSIGN_OR_RETURN(const auto model, TextOf(arguments.model));
+  if (model) request.set_model(*model);
+  MONET_ASSIGN_OR_RETURN(const std::string text, ReadInput(arguments.text_file->results()[0]));
+  if (text.empty()) return InvalidArgument("--text-file is empty, there is nothing to score");
+  MONET_RETURN_IF_ERROR(RequireUtf8("--text-file", text));
+
+  MONET_ASSIGN_OR_RETURN(const auto connection, Connection::Open(server, session.interrupts));
+  MONET_ASSIGN_OR_RETURN(const int32_t context, ReadContext(text.size(), connection.get()));
+  MONET_ASSIGN_OR_RETURN(const TokenizedText tokens, TokenizeText(text, connection.get()));
+  MONET_ASSIGN_OR_RETURN(const ScoreTotal total,
+                         ScoreText(request, tokens, context, connection.get(), session.console));
+  return session.console->Write(ScoreOutput(total, context, arguments.json));
+}
+
+}  // namespace
+
+Command AddScore(CLI::App* root) {
+  CLI::App* app = root->add_subcommand("score", "Perplexity of a text");
+  app->footer(kExample);
+  auto arguments = std::make_shared<ScoreArguments>(app);
+  return {app, [arguments](const Session& session) { return RunScore(*arguments, session); }};
+}
+
+}  // namespace monet::cli
