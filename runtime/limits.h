@@ -23,6 +23,7 @@ inline constexpr size_t kMaxSafetensorsHeaderBytes = 100 << 20;  // the format's
 inline constexpr size_t kMaxShards = 1024;
 inline constexpr size_t kMaxTokenizerBytes = 64 << 20;
 inline constexpr size_t kMaxPolicyFileBytes = 1 << 20;  // one name/version.yaml
+inline constexpr size_t kMaxMaskBytes = 64 << 20;       // R · ⌈E²/8⌉ of one mask
 inline constexpr size_t kMaxPolicies = 4096;            // files of one policy directory
 
 // requests

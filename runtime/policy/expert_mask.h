@@ -21,12 +21,17 @@ struct MaskShape {
 
   size_t BytesPerRouter() const { return (static_cast<size_t>(experts) * experts + 7) / 8; }
   size_t Bytes() const { return routers * BytesPerRouter(); }
+  // Experts in all router groups.
+  int64_t Experts() const { return int64_t{routers} * experts * experts; }
+  // Within limits.h, so that a bitmap may be allocated.
+  bool IsValid() const;
   bool operator==(const MaskShape&) const = default;
 };
 
 class ExpertMask {
  public:
   // Errors: INVALID_ARGUMENT when the length is not shape.Bytes() or a padding bit is set.
+  // REQUIRES (here and below): shape.IsValid().
   static absl::StatusOr<std::shared_ptr<const ExpertMask>> FromBitmap(MaskShape shape,
                                                                       std::vector<uint8_t> bitmap);
   // The mask that removes nothing.
@@ -39,6 +44,8 @@ class ExpertMask {
   const Digest& digest() const { return digest_; }
   // Experts removed, summed over router groups.
   int64_t removed() const { return removed_; }
+  // Experts removed in one router group.
+  int64_t RemovedIn(int32_t router) const;
   bool empty() const { return removed_ == 0; }
   bool Removes(int32_t router, int32_t i, int32_t j) const;
 
@@ -69,9 +76,13 @@ class MaskBuilder {
 
  private:
   absl::Status CheckRouter(int32_t router) const;
+  void Remove(int32_t router, size_t expert);
 
   MaskShape shape_;
   std::vector<uint8_t> bitmap_;
+  // (R, E): rows and columns that were added, so that repeating one costs nothing.
+  std::vector<bool> rows_;
+  std::vector<bool> columns_;
 };
 
 }  // namespace monet

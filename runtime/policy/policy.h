@@ -1,19 +1,22 @@
 // A policy: a named, versioned, content-hashed expert mask for one model, and the strict parser of
-// its file (name/version.yaml beside version.mask).
+// its file, name/version.yaml beside version.mask.
 //
 //   format: 1
-//   name: no-insults                # [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 bytes; equals the
-//   folder version: 1                      # 1..2^31-1; equals the file's name description: one
-//   line           # optional model: sha256:…                 # fingerprint of the checkpoint it
-//   was made for semantics: zero                 # renormalise, mean: named, not implemented,
-//   refused routers: 2                      # R experts_per_side: 256           # E experts:
-//   {file: 1.mask, sha256: …}   # zlib stream; sha256 of the uncompressed bitmap; or inline:
-//   experts: {inline: [{router: 0, ids: [..], rows: [..], columns: [..]}]}
-//   built: {…}                      # optional, free-form record of how it was made
+//   name: no-insults        [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 bytes; the folder's name
+//   version: 1              1 to 2^31-1; the file's name
+//   description: one line   optional, at most 1,024 bytes, no control characters
+//   model: sha256:…         fingerprint of the checkpoint that it was made for
+//   semantics: zero         renormalise, mean: named, not implemented, refused
+//   routers: 2              R
+//   experts_per_side: 256   E
+//   experts: {file: 1.mask, sha256: …}
+//   experts: {inline: [{router: 0, ids: […], rows: […], columns: […]}]}   instead of a file
+//   built: {…}              optional, free-form record of how it was made
 //
-// Unknown and duplicate keys are errors, as is anything out of range. Digest: SHA-256 over
-// "monet-policy-1\0", semantics, "\0", the 32 bytes of the model fingerprint, R and E (u32,
-// little-endian), the uncompressed bitmap; not over the text.
+// experts.file is the name of a file in the same folder: one zlib stream of the bitmap
+// (expert_mask.h) and nothing after it; experts.sha256, 64 lower-case hexadecimal digits, is of the
+// uncompressed bitmap. Unknown, missing and duplicate keys are errors, as is anything out of range
+// (runtime/base/strict_yaml.h).
 #pragma once
 
 #include <cstdint>
@@ -35,7 +38,7 @@ struct Policy {
   std::string semantics;  // "zero"
   Digest model;           // fingerprint of the model it belongs to
   Digest digest;
-  std::shared_ptr<const ExpertMask> mask;
+  std::shared_ptr<const ExpertMask> mask;  // never null once parsed
 };
 
 bool IsPolicyName(std::string_view name);
@@ -44,12 +47,18 @@ bool IsPolicyName(std::string_view name);
 // experts.file (empty when inline). Errors: INVALID_ARGUMENT naming the key and the line.
 absl::StatusOr<Policy> ParsePolicy(std::string_view yaml, std::string_view mask_file);
 
-// The `experts.file` of a policy text, so that a caller can read it; empty when inline.
+// The `experts.file` of a policy text, so that a caller can read it; empty when inline. A plain
+// name: no path separators, not hidden. Errors: as ParsePolicy.
 absl::StatusOr<std::string> PolicyMaskFileName(std::string_view yaml);
 
-// Reads directory/name/version.yaml and the mask beside it. Errors name the file.
-absl::StatusOr<Policy> ReadPolicyFile(const std::filesystem::path& yaml_path);
+// Reads directory/name/version.yaml and the mask beside it; name and version must be those in the
+// file. Links are followed. Gives the name of the mask file (empty when inline) where asked for it.
+// Errors: INVALID_ARGUMENT beginning with "name/version.yaml: ".
+absl::StatusOr<Policy> ReadPolicyFile(const std::filesystem::path& yaml_path,
+                                      std::string* mask_name = nullptr);
 
+// SHA-256 over "monet-policy-1\0", semantics, "\0", the 32 bytes of the model fingerprint, R and E
+// (u32, little-endian), the uncompressed bitmap; not over the text.
 Digest PolicyDigest(const Policy& policy);
 
 }  // namespace monet

@@ -19,9 +19,12 @@ namespace monet {
 // All policies of a directory at one moment. Immutable; shared by running requests.
 class PolicySnapshot {
  public:
-  // Reads every name/version.yaml below `directory` (other entries: hidden ones are skipped,
-  // anything else is an error). Policies of other models are kept, so that naming one gives
+  // Reads every name/version.yaml below `directory`. Hidden entries are skipped and links followed,
+  // so a mounted ConfigMap is fine; anything else that is neither a policy file nor the mask file
+  // of one is an error, and one error refuses the whole directory. At most limits::kMaxPolicies
+  // files. Policies of other models are remembered without their masks, so that naming one gives
   // FAILED_PRECONDITION instead of NOT_FOUND; those of this model must have its shape.
+  // Errors: INVALID_ARGUMENT naming the entry relative to the directory.
   static absl::StatusOr<std::shared_ptr<const PolicySnapshot>> Load(
       const std::filesystem::path& directory, const Digest& model, MaskShape shape);
   static std::shared_ptr<const PolicySnapshot> Empty(const Digest& model, MaskShape shape);
@@ -34,12 +37,18 @@ class PolicySnapshot {
   const std::vector<std::shared_ptr<const Policy>>& policies() const { return policies_; }
   const Digest& model() const { return model_; }
   const MaskShape& shape() const { return shape_; }
+  // The mask that removes nothing, made once.
+  const std::shared_ptr<const ExpertMask>& none() const { return none_; }
 
  private:
+  PolicySnapshot(const Digest& model, MaskShape shape);
+  absl::Status Add(Policy policy);
+
   Digest model_;
   MaskShape shape_;
-  std::vector<std::shared_ptr<const Policy>> policies_;
-  std::vector<std::shared_ptr<const Policy>> foreign_;
+  std::shared_ptr<const ExpertMask> none_;
+  std::vector<std::shared_ptr<const Policy>> policies_;  // by name, then version
+  std::vector<std::shared_ptr<const Policy>> foreign_;   // of other models; masks dropped
 };
 
 // Explicit removals of a request, per router group. Vectors may be unsorted and hold duplicates.
@@ -57,8 +66,10 @@ struct ResolvedMask {
   std::vector<std::shared_ptr<const Policy>> policies;  // applied, by name then version, unique
 };
 
-// Unites policies and explicit experts. `field_errors` name the request field, e.g.
-// "mask.policies[1]" or "mask.experts[0].rows[3]".
+// Unites policies and explicit experts; neither order nor repetition matters. Errors begin with the
+// request field and a colon, e.g. "mask.policies[1]: " or "mask.experts[0].rows[3]: ": those of
+// Find, and INVALID_ARGUMENT for experts outside the model's shape and for more entries than
+// limits.h says.
 absl::StatusOr<ResolvedMask> ResolveMask(const PolicySnapshot& snapshot,
                                          const std::vector<std::string>& references,
                                          const std::vector<ExplicitExperts>& experts);

@@ -6,7 +6,7 @@
 #include <unordered_set>
 
 #include "runtime/limits.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/base/utf8.h"
 
 namespace monet {
 namespace {

@@ -6,7 +6,7 @@
 #include "runtime/limits.h"
 #include "runtime/tokenizer/model_file.h"
 #include "runtime/tokenizer/sentencepiece_adapter.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/base/utf8.h"
 
 namespace monet {
 namespace {

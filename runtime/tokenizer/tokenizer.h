@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "runtime/base/status.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/base/utf8.h"
 
 namespace monet {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/base/utf8.h"
 
 namespace monet {
 namespace {

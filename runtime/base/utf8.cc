@@ -1,4 +1,4 @@
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/base/utf8.h"
 
 #include <cstdint>
 

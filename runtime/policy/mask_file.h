@@ -1,0 +1,18 @@
+// The compressed bitmap beside a policy file: one zlib stream.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "runtime/base/status.h"
+
+namespace monet {
+
+// Inflates exactly `bytes` bytes. Never allocates more than bytes + 1 for the result, whatever the
+// stream expands to. Errors: INVALID_ARGUMENT when it gives fewer or more, is cut short, or is
+// followed by anything.
+absl::StatusOr<std::vector<uint8_t>> InflateMask(std::string_view compressed, size_t bytes);
+
+}  // namespace monet

@@ -1,0 +1,194 @@
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <limits>
+#include <set>
+#include <string>
+#include <system_error>
+#include <tuple>
+#include <utility>
+
+#include "runtime/limits.h"
+#include "runtime/policy/registry.h"
+
+namespace monet {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Every policy file may have a mask beside it.
+constexpr size_t kMaxEntries = 2 * limits::kMaxPolicies;
+
+using PolicyList = std::vector<std::shared_ptr<const Policy>>;
+
+// The visible entries of a directory in order.
+absl::StatusOr<std::vector<fs::path>> ListVisible(const fs::path& directory) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().filename().string().starts_with('.')) continue;
+    if (entries.size() == kMaxEntries) {
+      return InvalidArgument("more than {} entries", kMaxEntries);
+    }
+    entries.push_back(it->path());
+  }
+  if (error) return InvalidArgument("cannot be read: {}", error.message());
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+bool IsPolicyFile(const fs::path& path) { return path.extension() == ".yaml"; }
+
+// What a policy file of a folder is, and what else it needs beside it.
+absl::Status CheckOtherEntries(const std::vector<fs::path>& entries,
+                               const std::set<std::string>& mask_names) {
+  for (const fs::path& entry : entries) {
+    if (IsPolicyFile(entry) || mask_names.contains(entry.filename().string())) continue;
+    return InvalidArgument("{}/{}: neither a policy file nor the mask file of one",
+                           entry.parent_path().filename().string(), entry.filename().string());
+  }
+  return absl::OkStatus();
+}
+
+// A version as it is written in references: decimal, from 1, no leading zero. 0 when it is none.
+int32_t ParseVersion(std::string_view text) {
+  if (text.empty() || text[0] < '1' || text[0] > '9') return 0;
+  int32_t version = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
+  return error == std::errc() && end == text.data() + text.size() ? version : 0;
+}
+
+// name, name@version or name@sha256:…
+struct Reference {
+  std::string_view name;
+  int32_t version = 0;  // 0: any
+  Digest digest;
+  bool has_digest = false;
+};
+
+bool ParseReference(std::string_view text, Reference* reference) {
+  const size_t at = text.find('@');
+  reference->name = text.substr(0, at);
+  if (!IsPolicyName(reference->name)) return false;
+  if (at == std::string_view::npos) return true;
+  const std::string_view rest = text.substr(at + 1);
+  reference->has_digest = Digest::Parse(rest, &reference->digest);
+  if (!reference->has_digest) reference->version = ParseVersion(rest);
+  return reference->has_digest || reference->version > 0;
+}
+
+struct NameLess {
+  bool operator()(const std::shared_ptr<const Policy>& a, std::string_view name) const {
+    return a->name < name;
+  }
+  bool operator()(std::string_view name, const std::shared_ptr<const Policy>& a) const {
+    return name < a->name;
+  }
+};
+
+// The highest version that fits; null when there is none. Contents are equal under one digest, so
+// which of their versions is taken does not matter to the mask.
+std::shared_ptr<const Policy> FindIn(const PolicyList& policies, const Reference& reference) {
+  const auto [first, last] =
+      std::equal_range(policies.begin(), policies.end(), reference.name, NameLess());
+  for (auto it = last; it != first;) {
+    --it;
+    const Policy& policy = **it;
+    if (reference.version != 0 && policy.version != reference.version) continue;
+    if (reference.has_digest && policy.digest != reference.digest) continue;
+    return *it;
+  }
+  return nullptr;
+}
+
+void SortByNameAndVersion(PolicyList* policies) {
+  std::sort(policies->begin(), policies->end(), [](const auto& a, const auto& b) {
+    return std::tie(a->name, a->version) < std::tie(b->name, b->version);
+  });
+}
+
+}  // namespace
+
+PolicySnapshot::PolicySnapshot(const Digest& model, MaskShape shape)
+    : model_(model), shape_(shape), none_(ExpertMask::None(shape)) {}
+
+std::shared_ptr<const PolicySnapshot> PolicySnapshot::Empty(const Digest& model, MaskShape shape) {
+  return std::shared_ptr<const PolicySnapshot>(new PolicySnapshot(model, shape));
+}
+
+absl::Status PolicySnapshot::Add(Policy policy) {
+  if (policies_.size() + foreign_.size() == limits::kMaxPolicies) {
+    return InvalidArgument("more than {} policies", limits::kMaxPolicies);
+  }
+  if (policy.model != model_) {
+    policy.mask = nullptr;
+    foreign_.push_back(std::make_shared<const Policy>(std::move(policy)));
+    return absl::OkStatus();
+  }
+  const MaskShape& shape = policy.mask->shape();
+  if (shape != shape_) {
+    return InvalidArgument("{}/{}.yaml: {} routers and {} experts a side; the model has {} and {}",
+                           policy.name, policy.version, shape.routers, shape.experts,
+                           shape_.routers, shape_.experts);
+  }
+  policies_.push_back(std::make_shared<const Policy>(std::move(policy)));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const PolicySnapshot>> PolicySnapshot::Load(
+    const std::filesystem::path& directory, const Digest& model, MaskShape shape) {
+  std::shared_ptr<PolicySnapshot> snapshot(new PolicySnapshot(model, shape));
+  auto folders = ListVisible(directory);
+  if (!folders.ok()) {
+    return InvalidArgument("policy directory: {}", Message(folders.status()));
+  }
+  for (const fs::path& folder : *folders) {
+    const std::string name = folder.filename().string();
+    std::error_code error;
+    if (!IsPolicyName(name) || !fs::is_directory(folder, error)) {
+      return InvalidArgument("{}: not a folder with a policy's name", name);
+    }
+    auto entries = ListVisible(folder);
+    if (!entries.ok()) return InvalidArgument("{}: {}", name, Message(entries.status()));
+    std::set<std::string> mask_names;
+    for (const fs::path& entry : *entries) {
+      if (!IsPolicyFile(entry)) continue;
+      std::string mask_name;
+      MONET_ASSIGN_OR_RETURN(Policy policy, ReadPolicyFile(entry, &mask_name));
+      mask_names.insert(std::move(mask_name));
+      MONET_RETURN_IF_ERROR(snapshot->Add(std::move(policy)));
+    }
+    MONET_RETURN_IF_ERROR(CheckOtherEntries(*entries, mask_names));
+  }
+  SortByNameAndVersion(&snapshot->policies_);
+  SortByNameAndVersion(&snapshot->foreign_);
+  return snapshot;
+}
+
+absl::StatusOr<std::shared_ptr<const Policy>> PolicySnapshot::Find(std::string_view text) const {
+  Reference reference;
+  if (!ParseReference(text, &reference)) {
+    return InvalidArgument(
+        "not a policy reference; write name, name@version or name@sha256:<64 hexadecimal digits>");
+  }
+  if (auto policy = FindIn(policies_, reference)) return policy;
+  if (FindIn(foreign_, reference)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "policy {} belongs to another model", text);
+  }
+  return Error(absl::StatusCode::kNotFound, "policy {} is not known", text);
+}
+
+PolicyRegistry::PolicyRegistry(std::shared_ptr<const PolicySnapshot> first)
+    : current_(std::move(first)) {}
+
+std::shared_ptr<const PolicySnapshot> PolicyRegistry::Current() const {
+  const std::lock_guard lock(mutex_);
+  return current_;
+}
+
+void PolicyRegistry::Swap(std::shared_ptr<const PolicySnapshot> next) {
+  const std::lock_guard lock(mutex_);
+  current_.swap(next);  // the old one is released after the lock
+}
+
+}  // namespace monet
