@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Turns expert masks in safetensors files into policy files.
 
-Every input NAME.safetensors holds one uint8 tensor `removed` of shape [R, ceil(E*E/8)]: bit k of byte
-b set means that expert 8b + k = i*E + j of that router group is removed. It becomes
-OUT/NAME/VERSION.yaml and OUT/NAME/VERSION.mask in the format of runtime/policy/policy.h. The bits are
-kept exactly, and the same input gives the same output, byte for byte (with the same zlib).
+Every input NAME.safetensors holds one uint8 tensor `removed` of shape [R, ceil(E*E/8)]: bit k of
+byte b set means that expert 8b + k = i*E + j of that router group is removed. It becomes
+OUT/NAME/VERSION.yaml and OUT/NAME/VERSION.mask in the format of runtime/policy/policy.h. The bits
+are kept exactly, and the same input gives the same output, byte for byte (with the same zlib).
 
     tools/convert_policies.py --model sha256:... --experts-per-side 256 --target-from-name \\
         --rule ratio --ratio 2.0 --tokens 40960 --out policies masks/no-*.safetensors

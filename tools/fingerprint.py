@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Prints the fingerprint of a Monet checkpoint directory, as runtime/model/fingerprint.h defines it.
+"""Prints the fingerprint of a Monet checkpoint, as runtime/model/fingerprint.h defines it.
 
-An implementation of its own, standard library only: it reads safetensors by hand and shares no code
-with the server, so that the two check each other.
+An implementation of its own, standard library only: it reads safetensors by hand and shares no
+code with the server, so that the two check each other.
 
     tools/fingerprint.py models/demo
 """

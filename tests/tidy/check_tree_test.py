@@ -46,14 +46,14 @@ class CheckTreeTest(unittest.TestCase):
 
     def test_layers(self):
         cases = [
-            ("kernels/a.cc", '#include "runtime/limits.h"', "kernels/ may not include runtime/limits.h"),
+            ("kernels/a.cc", '#include "runtime/limits.h"', "kernels/ may not include runtime/"),
             ("kernels/a.cc", '#include "absl/status/status.h"', "kernels/ may not include absl/"),
             ("kernels/cpu/a.cc", "#include <fstream>", "kernels/ may not include fstream"),
             ("kernels/a.h", "#include <grpcpp/grpcpp.h>", "kernels/ may not include grpcpp/"),
-            ("runtime/base/a.h", "#include <grpcpp/support/status.h>", "runtime/ may not include grpcpp/"),
-            ("runtime/base/a.h", '#  include "monet/v1/mask.pb.h"', "runtime/ may not include monet/v1/"),
-            ("runtime/base/a.h", "#include <google/protobuf/message.h>", "may not include google/"),
-            ("runtime/engine/a.cc", '#include "server/options.h"', "runtime/ may not include server/"),
+            ("runtime/base/a.h", "#include <grpcpp/alarm.h>", "runtime/ may not include grpcpp/"),
+            ("runtime/base/a.h", '#  include "monet/v1/mask.pb.h"', "may not include monet/v1/"),
+            ("runtime/base/a.h", "#include <google/protobuf/any.h>", "may not include google/"),
+            ("runtime/engine/a.cc", '#include "server/options.h"', "may not include server/"),
             ("runtime/engine/a.cc", '#include "cli/options.h"', "runtime/ may not include cli/"),
             ("server/a.cc", '#include "cli/options.h"', "server/ may not include cli/"),
             ("cli/a.cc", '#include "server/options.h"', "cli/ may not include server/"),
@@ -106,13 +106,14 @@ class CheckTreeTest(unittest.TestCase):
 
     def test_machine_paths(self):
         for path in MACHINE_PATHS:
-            self.assert_finding({"docs/a.md": f"see\nthe file {path}x\n"}, "docs/a.md:2: names a path")
+            self.assert_finding({"docs/a.md": f"see\nfile {path}x\n"}, "docs/a.md:2: names a path")
             self.assert_finding({".ci/run": f"cat {path}x\n"}, ".ci/run:1: names a path")
 
     def test_what_is_not_source_is_skipped(self):
         bad = f"{MACHINE_PATHS[0]}x\n"
         self.assertEqual(
-            self.findings({"build/a.cc": bad, ".deps/utils.h": bad, "models/m.bin": "\0" + bad}), [])
+            self.findings({"build/a.cc": bad, ".deps/utils.h": bad, "models/m.bin": "\0" + bad}),
+            [])
 
     def test_exit_status(self):
         with tempfile.TemporaryDirectory() as directory:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The scripts of tools/: policies from bitmaps, and the fingerprint against the committed policies."""
+"""The scripts of tools/: policies from bitmaps, fingerprints, and the committed policies."""
 import hashlib
 import json
 import pathlib
@@ -133,8 +133,8 @@ class CommittedPoliciesTest(unittest.TestCase):
             with self.subTest(policy=file.parent.name):
                 text = file.read_text()
                 self.assertIn(f"model: {model}\n", text)
-                mask, digest = re.search(r"experts: \{file: (\S+), sha256: (?:sha256:)?([0-9a-f]{64})\}",
-                                         text).groups()
+                mask, digest = re.search(
+                    r"experts: \{file: (\S+), sha256: ([0-9a-f]{64})\}", text).groups()
                 bitmap = zlib.decompress((file.parent / mask).read_bytes())
                 self.assertEqual(len(bitmap), 2 * 256 * 256 // 8)
                 self.assertEqual(hashlib.sha256(bitmap).hexdigest(), digest)
