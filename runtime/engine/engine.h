@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/base/status.h"
+#include "runtime/engine/token_text.h"
 #include "runtime/model/step_model.h"
 #include "runtime/policy/expert_mask.h"
 #include "runtime/sample/sampler.h"
@@ -42,8 +43,11 @@ struct EngineRequest {
   bool logprobs = false;
 };
 
-// A piece of output. For kScore: token_ids are prompt tokens 1..n-1 and logprobs theirs given the
-// tokens before; text stays empty.
+// A piece of output. Every generated token is reported exactly once in token_ids, the one that
+// ended the sequence included, whatever becomes of its text: a token's text may come in a later
+// delta (held back while it may still become a character or a stop string) or never (cut at a stop
+// string; stop tokens and eos add none). For kScore: token_ids are prompt tokens 1..n-1 and
+// logprobs theirs given the tokens before; text stays empty.
 struct EngineDelta {
   std::string text;  // valid UTF-8; may be empty while characters or stop strings are held back
   std::vector<int32_t> token_ids;
@@ -66,13 +70,15 @@ struct EngineResult {
   std::string stop_string;     // the stop string that matched, if one did
   int32_t stop_token_id = -1;  // the stop or eos token that ended it, if one did
   EngineUsage usage;
-  Clock::duration queue_time{};  // admission to first step
-  Clock::duration time_to_first_token{};
+  Clock::duration queue_time{};           // from Submit to the first step, or to the end
+  Clock::duration time_to_first_token{};  // from Submit; zero when there was none
 };
 
 // Where a request's output goes. Called on the engine's thread only, never concurrently; must not
-// block. OnDelta is called only after HasRoom() returned true; while it returns false the sequence
-// is paused, and Engine::Resume wakes it. OnFinish is called exactly once and is the last call.
+// block or throw. OnDelta is called only after HasRoom() returned true; while it returns false the
+// sequence is paused with one delta kept back, and Engine::Resume wakes it: a sink that once
+// returned false must call Resume when it has room. OnFinish is called exactly once and is the last
+// call; with an OK status every delta came before it, with an error what was kept back is dropped.
 class EngineSink {
  public:
   virtual ~EngineSink() = default;
@@ -82,8 +88,11 @@ class EngineSink {
 };
 
 struct EngineOptions {
-  int32_t max_queue = 256;                     // requests waiting for admission to the running set
+  // Requests waiting for admission to the running set, or complete and waiting for their client to
+  // take the last delta.
+  int32_t max_queue = 256;
   std::chrono::milliseconds step_target{100};  // prefill chunk sizes follow it
+  int32_t max_bypass = 64;  // younger requests that may overtake a waiting one; see Scheduler
 };
 
 // A moment's figures, for metrics. Counters are totals since start.
@@ -113,6 +122,9 @@ class Engine {
   // Model and tokenizer must outlive the engine. Starts the thread.
   Engine(StepModel* model, const Tokenizer* tokenizer, EngineOptions options,
          std::function<void(const StepReport&)> on_step = nullptr);
+  // The same with another source of tokens' text, for tests.
+  Engine(StepModel* model, TokenText text, EngineOptions options,
+         std::function<void(const StepReport&)> on_step = nullptr);
   // Cancels what still runs and joins.
   ~Engine();
 
@@ -128,7 +140,7 @@ class Engine {
   void Resume(RequestId id);
 
   // Refuses new requests from now on; running and waiting ones go on. Returns when all have ended
-  // or, at `deadline`, after cancelling the rest with UNAVAILABLE.
+  // or, at `deadline`, after cancelling the rest with UNAVAILABLE. Thread-safe; never from a sink.
   void Drain(Clock::time_point deadline);
 
   EngineStats Stats() const;

@@ -54,6 +54,9 @@ class StepModel {
   virtual const StepLimits& limits() const = 0;
   // Fills a mask slot. The slot must not be in use by rows of a step that was not yet run.
   virtual void SetMask(int32_t slot, const ExpertMask& mask) = 0;
+  // The block goes from one sequence to another. Checked builds overwrite its keys and values, so
+  // that a stale read cannot go unseen; otherwise nothing needs to happen.
+  virtual void PoisonBlock(int32_t /*block*/) {}
   // REQUIRES: shapes within limits(), ids and positions in range (checked by the caller).
   virtual StepOutput Run(const StepBatch& batch) = 0;
 };

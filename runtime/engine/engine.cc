@@ -1,0 +1,217 @@
+#include "runtime/engine/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+#include <unordered_set>
+#include <utility>
+
+#include "runtime/engine/engine_core.h"
+
+namespace monet {
+namespace {
+
+// How often an idle engine shows that it lives.
+constexpr std::chrono::milliseconds kHeartbeat{200};
+
+}  // namespace
+
+// `mutex` guards what callers and the engine's thread share; it is never held while the model runs
+// or a sink is called. `core` belongs to the thread alone, but for Check.
+struct Engine::Impl {
+  struct Submission {
+    RequestId id = 0;
+    EngineRequest request;
+    std::shared_ptr<EngineSink> sink;
+    Clock::time_point submitted;
+  };
+
+  // What callers have asked for since the last step. Bounded: submissions by max_queue, the sets by
+  // the number of live requests.
+  struct Inbox {
+    std::vector<Submission> submissions;
+    std::set<RequestId> cancels;
+    std::set<RequestId> resumes;
+    std::optional<absl::Status> cancel_all;
+
+    bool empty() const {
+      return submissions.empty() && cancels.empty() && resumes.empty() && !cancel_all;
+    }
+  };
+
+  Impl(StepModel* model, TokenText text, EngineOptions options_in,
+       std::function<void(const StepReport&)> on_step_in)
+      : options(options_in),
+        on_step(std::move(on_step_in)),
+        core(std::make_unique<SyncExecutor>(model), std::move(text), options_in,
+             [] { return Clock::now(); }) {
+    stats = core.Stats();
+    stats.last_step = Clock::now();
+    thread = std::thread([this] { Loop(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      stop = true;
+      draining = true;
+      inbox.cancel_all = Error(absl::StatusCode::kCancelled, "the engine stops");
+    }
+    wake.notify_one();
+    thread.join();
+  }
+
+  absl::StatusOr<RequestId> Submit(EngineRequest request, std::shared_ptr<EngineSink> sink) {
+    MONET_RETURN_IF_ERROR(core.Check(request));
+    const Clock::time_point now = Clock::now();
+    RequestId id = 0;
+    {
+      const std::lock_guard lock(mutex);
+      if (draining) return Error(absl::StatusCode::kUnavailable, "the server is draining");
+      if (queued + static_cast<int32_t>(inbox.submissions.size()) >= options.max_queue) {
+        return Error(absl::StatusCode::kResourceExhausted,
+                     "the queue is full: max_queue is {} waiting requests", options.max_queue);
+      }
+      id = next_id++;
+      live.insert(id);
+      inbox.submissions.push_back({id, std::move(request), std::move(sink), now});
+    }
+    wake.notify_one();
+    return id;
+  }
+
+  void Signal(RequestId id, std::set<RequestId> Inbox::*set) {
+    {
+      const std::lock_guard lock(mutex);
+      if (!live.contains(id)) return;
+      (inbox.*set).insert(id);
+    }
+    wake.notify_one();
+  }
+
+  void Drain(Clock::time_point deadline) {
+    std::unique_lock lock(mutex);
+    draining = true;
+    const auto none_left = [this] { return live.empty() && core_idle; };
+    // wait_until with the end of time overflows in some implementations.
+    if (deadline == Clock::time_point::max()) {
+      drained.wait(lock, none_left);
+      return;
+    }
+    if (drained.wait_until(lock, deadline, none_left)) return;
+    inbox.cancel_all =
+        Error(absl::StatusCode::kUnavailable, "the server stopped before the request ended");
+    wake.notify_one();
+    drained.wait(lock, none_left);
+  }
+
+  void Loop() {
+    bool busy = false;
+    while (true) {
+      Inbox taken;
+      {
+        std::unique_lock lock(mutex);
+        if (!busy) Wait(&lock);
+        taken = std::exchange(inbox, Inbox());
+        queued += static_cast<int32_t>(taken.submissions.size());
+        core_idle = core_idle && taken.empty();
+      }
+      TakeIn(std::move(taken));
+      std::optional<StepReport> report;
+      busy = core.RunStep(&report);
+      if (report && on_step) on_step(*report);
+      Publish();
+      const std::lock_guard lock(mutex);
+      // With `stop` set nothing new comes in: when all have ended, that is the end.
+      if (stop && live.empty() && inbox.empty()) return;
+    }
+  }
+
+  // Until there is something to do, a deadline passes or the heartbeat is due.
+  void Wait(std::unique_lock<std::mutex>* lock) {
+    const Clock::time_point until = std::min(core.NextDeadline(), Clock::now() + kHeartbeat);
+    wake.wait_until(*lock, until, [this] { return !inbox.empty(); });
+  }
+
+  void TakeIn(Inbox taken) {
+    for (Submission& submission : taken.submissions) {
+      core.Add(submission.id, std::move(submission.request), std::move(submission.sink),
+               submission.submitted);
+    }
+    for (RequestId id : taken.resumes) core.Resume(id);
+    for (RequestId id : taken.cancels) {
+      core.Cancel(id, Error(absl::StatusCode::kCancelled, "the request was cancelled"));
+    }
+    if (taken.cancel_all) core.CancelAll(*taken.cancel_all);
+  }
+
+  void Publish() {
+    const EngineStats now = core.Stats();
+    const std::vector<RequestId> ended = core.TakeEnded();
+    bool none_left = false;
+    {
+      const std::lock_guard lock(mutex);
+      stats = now;
+      stats.last_step = Clock::now();
+      queued = core.queued();
+      core_idle = core.idle();
+      for (RequestId id : ended) live.erase(id);
+      none_left = live.empty() && core_idle;
+    }
+    if (none_left) drained.notify_all();
+  }
+
+  EngineStats Stats() const {
+    const std::lock_guard lock(mutex);
+    EngineStats result = stats;
+    result.waiting =
+        std::max<int64_t>(0, result.waiting) + static_cast<int64_t>(inbox.submissions.size());
+    return result;
+  }
+
+  const EngineOptions options;
+  const std::function<void(const StepReport&)> on_step;
+  EngineCore core;
+
+  mutable std::mutex mutex;
+  std::condition_variable wake;     // the thread: the inbox has something
+  std::condition_variable drained;  // Drain: nothing is left
+  Inbox inbox;
+  std::unordered_set<RequestId> live;  // submitted and not ended
+  RequestId next_id = 1;
+  int32_t queued = 0;     // core.queued(), never too small
+  bool core_idle = true;  // core.idle() after its last step
+  bool draining = false;
+  bool stop = false;
+  EngineStats stats;
+
+  std::thread thread;  // last: it uses all of the above
+};
+
+Engine::Engine(StepModel* model, const Tokenizer* tokenizer, EngineOptions options,
+               std::function<void(const StepReport&)> on_step)
+    : Engine(model, TextOf(tokenizer), options, std::move(on_step)) {}
+
+Engine::Engine(StepModel* model, TokenText text, EngineOptions options,
+               std::function<void(const StepReport&)> on_step)
+    : impl_(std::make_unique<Impl>(model, std::move(text), options, std::move(on_step))) {}
+
+Engine::~Engine() = default;
+
+absl::StatusOr<Engine::RequestId> Engine::Submit(EngineRequest request,
+                                                 std::shared_ptr<EngineSink> sink) {
+  return impl_->Submit(std::move(request), std::move(sink));
+}
+
+void Engine::Cancel(RequestId id) { impl_->Signal(id, &Impl::Inbox::cancels); }
+
+void Engine::Resume(RequestId id) { impl_->Signal(id, &Impl::Inbox::resumes); }
+
+void Engine::Drain(Clock::time_point deadline) { impl_->Drain(deadline); }
+
+EngineStats Engine::Stats() const { return impl_->Stats(); }
+
+}  // namespace monet

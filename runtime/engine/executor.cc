@@ -1,0 +1,64 @@
+#include "runtime/engine/executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <span>
+
+#include "runtime/base/check.h"
+
+namespace monet {
+namespace {
+
+bool AllFinite(std::span<const float> logits) {
+  return std::all_of(logits.begin(), logits.end(),
+                     [](float logit) { return std::isfinite(logit); });
+}
+
+}  // namespace
+
+Executor::Ticket SyncExecutor::Submit(const StepWork& work) {
+  result_.status = absl::OkStatus();
+  result_.rows.clear();
+  result_.removed_weight.clear();
+  try {
+    Run(work);
+  } catch (const std::exception&) {
+    // What it says may name paths or sizes of the server: not for clients.
+    result_.status = Error(absl::StatusCode::kInternal, "the model failed in this step");
+  }
+  return ++ticket_;
+}
+
+void SyncExecutor::Run(const StepWork& work) {
+  const StepOutput output = model_->Run(work.batch);
+  const size_t vocabulary = model_->vocabulary();
+  const size_t tokens = work.batch.token_ids.size();
+  MONET_CHECK(work.tasks.size() == work.batch.logit_rows.size());
+  MONET_CHECK(output.logits.size() == work.tasks.size() * vocabulary);
+  MONET_CHECK(output.removed_weight.size() == tokens);
+  result_.removed_weight.assign(output.removed_weight.begin(), output.removed_weight.end());
+  for (size_t n = 0; n < work.tasks.size(); ++n) {
+    const RowTask& task = work.tasks[n];
+    const std::span<const float> logits = output.logits.subspan(n * vocabulary, vocabulary);
+    RowResult& row = result_.rows.emplace_back();
+    if (!AllFinite(logits)) {
+      row.fault = true;
+    } else if (task.kind == RowTask::Kind::kScore) {
+      row.id = task.target;
+      row.logprob = LogProb(logits, task.target);
+    } else {
+      const SampledToken token =
+          sampler_.Sample(logits, task.sampling, task.seed, /*sample=*/0, task.position);
+      row.id = token.id;
+      row.logprob = token.logprob;
+    }
+  }
+}
+
+const StepResult& SyncExecutor::Collect(Ticket ticket) {
+  MONET_CHECK(ticket == ticket_);
+  return result_;
+}
+
+}  // namespace monet

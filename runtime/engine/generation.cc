@@ -1,0 +1,108 @@
+#include "runtime/engine/generation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/base/check.h"
+
+namespace monet {
+
+Generation::Generation(EngineRequest request, const TokenText* text, Clock::time_point submitted)
+    : request_(std::move(request)),
+      text_(text),
+      submitted_(submitted),
+      decoder_(request_.stop_strings),
+      tokens_(request_.prompt_ids) {}
+
+int32_t Generation::PrefillTokens(const EngineRequest& request) {
+  const auto prompt = static_cast<int32_t>(request.prompt_ids.size());
+  return request.kind == EngineRequest::Kind::kScore ? prompt - 1 : prompt;
+}
+
+RowTask Generation::TaskFor(int32_t position) const {
+  RowTask task;
+  if (scoring()) {
+    task.kind = RowTask::Kind::kScore;
+    task.target = tokens_[position + 1];
+  } else {
+    task.sampling = request_.sampling;
+    task.seed = request_.seed;
+    task.position = static_cast<uint64_t>(position) + 1;
+  }
+  return task;
+}
+
+void Generation::Begin(Clock::time_point now) {
+  if (begun_) return;
+  begun_ = true;
+  result_.queue_time = now - submitted_;
+}
+
+void Generation::AddRemovedWeight(std::span<const float> removed_weight) {
+  // Row by row: the sum does not depend on how the prompt was cut into chunks.
+  for (float weight : removed_weight) removed_weight_ += weight;
+  computed_rows_ += static_cast<int64_t>(removed_weight.size());
+}
+
+void Generation::AddRow(const RowResult& row, Clock::time_point now) {
+  MONET_CHECK(!finished_ && !row.fault);
+  if (!has_first_token_) {
+    has_first_token_ = true;
+    result_.time_to_first_token = now - submitted_;
+  }
+  delta_.token_ids.push_back(row.id);
+  if (scoring() || request_.logprobs) delta_.logprobs.push_back(row.logprob);
+  if (!scoring()) {
+    AddGenerated(row.id);
+  } else if (++scored_tokens_ == PrefillTokens(request_)) {
+    Finish(FinishReason::kStop);
+  }
+}
+
+void Generation::AddGenerated(int32_t id) {
+  tokens_.push_back(id);
+  ++completion_tokens_;
+  if (IsStopToken(id)) {
+    delta_.text += decoder_.Flush();
+    result_.stop_token_id = id;
+    Finish(FinishReason::kStop);
+    return;
+  }
+  delta_.text += decoder_.Push(text_->bytes(id));
+  const bool last = completion_tokens_ == request_.max_tokens;
+  // What was held back may complete a stop string only now.
+  if (last && !decoder_.stopped()) delta_.text += decoder_.Flush();
+  if (decoder_.stopped()) {
+    result_.stop_string = decoder_.matched();
+    Finish(FinishReason::kStop);
+  } else if (last) {
+    Finish(FinishReason::kLength);
+  }
+}
+
+bool Generation::IsStopToken(int32_t id) const {
+  const std::vector<int32_t>& ids = request_.stop_token_ids;
+  return id == text_->eos_id || std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+void Generation::Finish(FinishReason reason) {
+  finished_ = true;
+  result_.finish_reason = reason;
+}
+
+EngineDelta Generation::TakeDelta() { return std::exchange(delta_, EngineDelta()); }
+
+EngineResult Generation::Result(absl::Status status, double routing_weight,
+                                Clock::time_point now) const {
+  EngineResult result = result_;
+  result.status = std::move(status);
+  if (!begun_) result.queue_time = now - submitted_;
+  result.usage.prompt_tokens = static_cast<int32_t>(request_.prompt_ids.size());
+  result.usage.completion_tokens = completion_tokens_;
+  const double all = routing_weight * static_cast<double>(computed_rows_);
+  // Rounding may leave the gates' sum above one.
+  if (all > 0) result.usage.removed_weight_share = std::clamp(removed_weight_ / all, 0.0, 1.0);
+  return result;
+}
+
+}  // namespace monet

@@ -1,0 +1,62 @@
+#include "runtime/engine/request_check.h"
+
+#include <span>
+
+#include "runtime/limits.h"
+
+namespace monet {
+namespace {
+
+absl::Status CheckIds(std::span<const int32_t> ids, const char* field, int32_t vocabulary) {
+  for (int32_t id : ids) {
+    if (id < 0 || id >= vocabulary) {
+      return InvalidArgument("{} has {}, must be from 0 to {}", field, id, vocabulary - 1);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStops(const EngineRequest& request, int32_t vocabulary) {
+  if (request.stop_strings.size() > limits::kMaxStopStrings) {
+    return InvalidArgument("stop has {} texts, limit {}", request.stop_strings.size(),
+                           limits::kMaxStopStrings);
+  }
+  for (const std::string& stop : request.stop_strings) {
+    if (stop.empty() || stop.size() > limits::kMaxStopStringBytes) {
+      return InvalidArgument("stop has a text of {} bytes, must be from 1 to {}", stop.size(),
+                             limits::kMaxStopStringBytes);
+    }
+  }
+  if (request.stop_token_ids.size() > limits::kMaxStopTokenIds) {
+    return InvalidArgument("stop_token_ids has {} ids, limit {}", request.stop_token_ids.size(),
+                           limits::kMaxStopTokenIds);
+  }
+  return CheckIds(request.stop_token_ids, "stop_token_ids", vocabulary);
+}
+
+}  // namespace
+
+absl::Status CheckEngineRequest(const EngineRequest& request, int32_t vocabulary,
+                                int32_t max_context) {
+  const auto prompt = static_cast<int64_t>(request.prompt_ids.size());
+  const bool score = request.kind == EngineRequest::Kind::kScore;
+  if (prompt < (score ? 2 : 1) || prompt > max_context) {
+    return InvalidArgument("prompt has {} tokens, must be from {} to the context's {}", prompt,
+                           score ? 2 : 1, max_context);
+  }
+  MONET_RETURN_IF_ERROR(CheckIds(request.prompt_ids, "prompt", vocabulary));
+  if (request.mask == nullptr) {
+    // The caller's bug; refusing is the safe side: no mask must be said, never left out.
+    return Error(absl::StatusCode::kInternal, "the request has no mask");
+  }
+  if (score) return absl::OkStatus();
+  if (request.max_tokens < 1 || request.max_tokens > max_context - prompt) {
+    return InvalidArgument(
+        "max_tokens is {}, must be from 1 to {} (the context's {} less {} prompt tokens)",
+        request.max_tokens, max_context - prompt, max_context, prompt);
+  }
+  MONET_RETURN_IF_ERROR(CheckSamplingParams(request.sampling, vocabulary));
+  return CheckStops(request, vocabulary);
+}
+
+}  // namespace monet
