@@ -1,11 +1,11 @@
 #include "runtime/model/checkpoint.h"
 
-#include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <set>
 #include <system_error>
 
+#include "runtime/base/check.h"
 #include "runtime/limits.h"
 #include "runtime/model/json.h"
 
@@ -164,7 +164,7 @@ absl::Status Checkpoint::MatchTensors() {
 
 const CheckpointTensor& Checkpoint::Get(TensorRole role, int32_t layer) const {
   const auto it = by_role_.find({role, layer});
-  if (it == by_role_.end()) std::abort();  // a role that this configuration does not have: a bug
+  MONET_CHECK(it != by_role_.end());
   return tensors_[it->second];
 }
 

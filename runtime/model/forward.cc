@@ -1,21 +1,15 @@
 #include "runtime/model/forward.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <new>
 #include <vector>
 
-#include "runtime/limits.h"
+#include "runtime/base/check.h"
 
 namespace monet {
 namespace {
 
 using kernels::Backend;
-
-// The caller's bug, never a request's: going on would read or write outside the buffers.
-void Require(bool condition) {
-  if (!condition) std::abort();
-}
 
 // Memory of a backend that goes with its owner.
 class DeviceMemory {
@@ -200,35 +194,35 @@ void Forward::Impl::AllocateRouting() {
 // O(T): nothing beside a step, and the only thing between a bug and foreign memory.
 void Forward::Impl::CheckBatch(const StepBatch& batch) const {
   const int32_t tokens = batch.tokens();
-  Require(tokens >= 1 && tokens <= limits.max_tokens);
-  Require(batch.positions.size() == batch.token_ids.size());
-  Require(batch.sequences.size() == batch.token_ids.size());
-  Require(batch.mask_slots.size() == batch.token_ids.size());
-  Require(batch.logit_rows.size() <= static_cast<size_t>(limits.max_logit_rows));
-  Require(batch.table_stride >= 1 && batch.table_stride <= TableStride());
+  MONET_CHECK(tokens >= 1 && tokens <= limits.max_tokens);
+  MONET_CHECK(batch.positions.size() == batch.token_ids.size());
+  MONET_CHECK(batch.sequences.size() == batch.token_ids.size());
+  MONET_CHECK(batch.mask_slots.size() == batch.token_ids.size());
+  MONET_CHECK(batch.logit_rows.size() <= static_cast<size_t>(limits.max_logit_rows));
+  MONET_CHECK(batch.table_stride >= 1 && batch.table_stride <= TableStride());
   const size_t stride = batch.table_stride;
-  Require(batch.block_tables.size() % stride == 0);
+  MONET_CHECK(batch.block_tables.size() % stride == 0);
   const size_t tables = batch.block_tables.size() / stride;
-  Require(tables <= static_cast<size_t>(limits.max_sequences));
+  MONET_CHECK(tables <= static_cast<size_t>(limits.max_sequences));
   for (int32_t t = 0; t < tokens; ++t) {
     const int32_t position = batch.positions[t];
-    Require(batch.token_ids[t] >= 0 && batch.token_ids[t] < config.vocabulary);
-    Require(position >= 0 && position < limits.max_context);
-    Require(batch.mask_slots[t] >= -1 && batch.mask_slots[t] < limits.mask_slots);
-    Require(batch.sequences[t] >= 0 && static_cast<size_t>(batch.sequences[t]) < tables);
+    MONET_CHECK(batch.token_ids[t] >= 0 && batch.token_ids[t] < config.vocabulary);
+    MONET_CHECK(position >= 0 && position < limits.max_context);
+    MONET_CHECK(batch.mask_slots[t] >= -1 && batch.mask_slots[t] < limits.mask_slots);
+    MONET_CHECK(batch.sequences[t] >= 0 && static_cast<size_t>(batch.sequences[t]) < tables);
     const size_t block = position / limits.block_size;
-    Require(block < stride);
+    MONET_CHECK(block < stride);
     // Blocks before this row's were checked when the rows that filled them ran; a changed table
     // would still be caught here for the last row of each sequence.
     const bool last = t + 1 == tokens || batch.sequences[t + 1] != batch.sequences[t];
     const int32_t* table = batch.block_tables.data() + batch.sequences[t] * stride;
     for (size_t b = last ? 0 : block; b <= block; ++b) {
-      Require(table[b] >= 0 && table[b] < limits.kv_blocks);
+      MONET_CHECK(table[b] >= 0 && table[b] < limits.kv_blocks);
     }
   }
   for (size_t n = 0; n < batch.logit_rows.size(); ++n) {
-    Require(batch.logit_rows[n] >= 0 && batch.logit_rows[n] < tokens);
-    Require(n == 0 || batch.logit_rows[n - 1] < batch.logit_rows[n]);
+    MONET_CHECK(batch.logit_rows[n] >= 0 && batch.logit_rows[n] < tokens);
+    MONET_CHECK(n == 0 || batch.logit_rows[n - 1] < batch.logit_rows[n]);
   }
 }
 
@@ -409,8 +403,8 @@ void Forward::set_observer(ForwardObserver* observer) { impl_->observer = observ
 
 void Forward::SetMask(int32_t slot, const ExpertMask& mask) {
   const MaskShape shape{.routers = impl_->config.Routers(), .experts = impl_->config.experts};
-  Require(slot >= 0 && slot < impl_->limits.mask_slots);
-  Require(mask.shape() == shape);
+  MONET_CHECK(slot >= 0 && slot < impl_->limits.mask_slots);
+  MONET_CHECK(mask.shape() == shape);
   impl_->backend->CopyIn(impl_->bitmaps + slot * shape.Bytes(), mask.bitmap().data(),
                          shape.Bytes());
 }

@@ -26,7 +26,8 @@ class ForwardObserver {
 
 class Forward final : public StepModel {
  public:
-  // The backend must outlive the result and hold the weights. Errors: RESOURCE_EXHAUSTED when the
+  // The backend must outlive the result and hold the weights; it is prepared for these limits, so
+  // a backend serves the Forward that was created last. Errors: RESOURCE_EXHAUSTED when the
   // working memory cannot be had; INVALID_ARGUMENT for limits out of range.
   static absl::StatusOr<std::unique_ptr<Forward>> Create(kernels::Backend* backend,
                                                          const Weights* weights,
