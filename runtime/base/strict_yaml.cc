@@ -50,10 +50,7 @@ class TreeBuilder : public YAML::EventHandler {
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     CheckPlain(mark, "", anchor);
     if (ExpectsKey()) Refuse(mark.line + 1, "a key is empty");
-    YamlNode node = MakeNode(YamlNode::Kind::kNull, mark);
-    // A missing value is noticed at what follows it, perhaps lines later.
-    if (!levels_.empty() && levels_.back().has_key) node.line = levels_.back().key_line;
-    Add(std::move(node));
+    Add(MakeNode(YamlNode::Kind::kNull, mark));
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
@@ -149,7 +146,11 @@ class TreeBuilder : public YAML::EventHandler {
       return;
     }
     Level& level = levels_.back();
-    if (level.has_key) node.key = std::move(level.key);
+    if (level.has_key) {
+      node.key = std::move(level.key);
+      // A block begins below its key, and a missing value is noticed at what follows it.
+      if (node.kind != YamlNode::Kind::kScalar) node.line = level.key_line;
+    }
     level.has_key = false;
     level.node.members.push_back(std::move(node));
   }
@@ -180,7 +181,9 @@ absl::Status CheckCharacters(std::string_view text) {
 }
 
 absl::StatusOr<YamlNode> Build(std::string_view text) {
-  std::istringstream stream{std::string(text)};
+  // yaml-cpp takes a quoted scalar that the file's end cuts off for complete; a document's end
+  // inside one is an error to it.
+  std::istringstream stream{std::string(text) + "\n...\n"};
   TreeBuilder builder;
   try {
     YAML::Parser parser(stream);
