@@ -67,8 +67,8 @@ GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app) {
   app->add_flag("--stream", stream, "Print the text as it is generated");
   app->add_flag("--json", json, "Print JSON");
   prompt = AddValue(app, "PROMPT", "",
-                    "Text to continue, may be ''; <s> is put before it. '-' reads standard input.\n"
-                    "After '--' a prompt may begin with '-'")
+                    "Text to continue, may be ''; <s> is put before it. '-' reads standard\n"
+                    "input. After '--' a prompt may begin with '-'")
                ->required();
 }
 
