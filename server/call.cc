@@ -1,0 +1,98 @@
+#include "server/call.h"
+
+#include <spdlog/spdlog.h>
+
+namespace monet::server {
+
+const char* CodeName(absl::StatusCode code) {
+  static constexpr const char* kNames[] = {"OK",
+                                           "CANCELLED",
+                                           "UNKNOWN",
+                                           "INVALID_ARGUMENT",
+                                           "DEADLINE_EXCEEDED",
+                                           "NOT_FOUND",
+                                           "ALREADY_EXISTS",
+                                           "PERMISSION_DENIED",
+                                           "RESOURCE_EXHAUSTED",
+                                           "FAILED_PRECONDITION",
+                                           "ABORTED",
+                                           "OUT_OF_RANGE",
+                                           "UNIMPLEMENTED",
+                                           "INTERNAL",
+                                           "UNAVAILABLE",
+                                           "DATA_LOSS",
+                                           "UNAUTHENTICATED"};
+  const int index = static_cast<int>(code);
+  return index >= 0 && index < static_cast<int>(std::size(kNames)) ? kNames[index] : "UNKNOWN";
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  if (status.code() == absl::StatusCode::kInternal || status.code() == absl::StatusCode::kUnknown ||
+      status.code() == absl::StatusCode::kDataLoss) {
+    spdlog::error("internal error: {}", Message(status));
+    return grpc::Status(grpc::StatusCode::INTERNAL, "internal error; see the server's log");
+  }
+  // The two enumerations have the same numbers.
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Message(status));
+}
+
+const char* RejectionReason(const absl::Status& status, bool draining) {
+  switch (status.code()) {
+    case absl::StatusCode::kResourceExhausted:
+      return "queue_full";
+    case absl::StatusCode::kUnavailable:
+      return draining ? "draining" : "loading";
+    case absl::StatusCode::kInvalidArgument:
+      return "invalid_argument";
+    case absl::StatusCode::kNotFound:
+      return "not_found";
+    case absl::StatusCode::kFailedPrecondition:
+      return "failed_precondition";
+    case absl::StatusCode::kPermissionDenied:
+      return "permission_denied";
+    case absl::StatusCode::kUnauthenticated:
+      return "unauthenticated";
+    default:
+      return nullptr;
+  }
+}
+
+Clock::time_point DeadlineOf(const grpc::ServerContextBase& context) {
+  const auto deadline = context.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) return Clock::time_point::max();
+  const auto left = deadline - std::chrono::system_clock::now();
+  if (left > std::chrono::hours(24 * 365)) return Clock::time_point::max();
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(left);
+}
+
+UnaryCall* UnaryCall::Start(const ServiceContext& service, const char* method,
+                            grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                            grpc::ByteBuffer* response, Work work) {
+  auto* call = new UnaryCall(service, method);
+  call->Begin(context, request, response, std::move(work));
+  return call;
+}
+
+void UnaryCall::Begin(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                      grpc::ByteBuffer* response, Work work) {
+  auto pass = service_.admission->Enter();
+  if (!pass.ok()) return End(pass.status());
+  pass_ = *std::move(pass);
+  auto identity = Authenticate(*context);
+  if (!identity.ok()) return End(identity.status());
+  const bool queued = service_.ingress->TrySubmit(
+      request->Length(),
+      [this, request, response, work = std::move(work), identity = *std::move(identity)] {
+        End(work(*pass_.model(), identity, *request, response));
+      });
+  if (!queued) End(Error(absl::StatusCode::kResourceExhausted, "too many requests at once"));
+}
+
+void UnaryCall::End(const absl::Status& status) {
+  service_.metrics->CountCall(method_, CodeName(status.code()));
+  spdlog::debug("{} {}", method_, CodeName(status.code()));
+  Finish(ToGrpcStatus(status));
+}
+
+}  // namespace monet::server

@@ -1,0 +1,171 @@
+#include "server/engine_call.h"
+
+#include <spdlog/spdlog.h>
+
+#include <random>
+#include <utility>
+
+#include "server/response_conversion.h"
+
+namespace monet::server {
+namespace {
+
+uint64_t RandomBits() {
+  thread_local std::random_device device;
+  return (static_cast<uint64_t>(device()) << 32) | device();
+}
+
+absl::Status QueueFull(int64_t limit) {
+  return Error(absl::StatusCode::kResourceExhausted,
+               "the queue is full: {} requests wait, limit {}", limit, limit);
+}
+
+}  // namespace
+
+void EngineCall::Begin() {
+  self_ = shared_from_this();
+  deadline_ = DeadlineOf(*context_);
+  auto pass = service_.admission->Enter();
+  if (!pass.ok()) return Complete(pass.status());
+  pass_ = *std::move(pass);
+  auto identity = Authenticate(*context_);
+  if (!identity.ok()) return Complete(identity.status());
+  identity_ = *std::move(identity);
+  // A full queue is told before any work is done; the engine's own answer still counts.
+  const ServingModel& model = *pass_.model();
+  if (model.engine->Stats().waiting >= model.engine_options.max_queue) {
+    return Complete(QueueFull(model.engine_options.max_queue));
+  }
+  if (!service_.ingress->TrySubmit(request_->Length(),
+                                   [self = shared_from_this()] { self->Prepare(); })) {
+    Complete(Error(absl::StatusCode::kResourceExhausted, "too many requests at once"));
+  }
+}
+
+void EngineCall::Prepare() {
+  const absl::Status status = Submit();
+  if (!status.ok()) Complete(status);
+}
+
+absl::StatusOr<ResolvedMask> EngineCall::FillMask(const PolicySnapshot& snapshot,
+                                                  CallInput* input) {
+  MONET_ASSIGN_OR_RETURN(ResolvedMask mask, ResolveCallMask(snapshot, identity_, input->mask));
+  input->engine.mask = mask.mask;
+  return mask;
+}
+
+absl::Status EngineCall::Submit() {
+  if (Clock::now() >= deadline_) {
+    return Error(absl::StatusCode::kDeadlineExceeded, "the deadline had passed on arrival");
+  }
+  {
+    std::lock_guard lock(mutex_);
+    if (cancelled_) return Error(absl::StatusCode::kCancelled, "cancelled by the caller");
+  }
+  const ServingModel& model = *pass_.model();
+  MONET_ASSIGN_OR_RETURN(CallInput input, Parse(*request_, model.shape));
+  if (input.prompt_text) {
+    MONET_ASSIGN_OR_RETURN(input.engine.prompt_ids, model.tokenizer->Encode(*input.prompt_text));
+    input.engine.prompt_ids.insert(input.engine.prompt_ids.begin(), model.tokenizer->bos_id());
+    input.prompt_text.reset();
+  }
+  MONET_RETURN_IF_ERROR(FitContext(model.shape, &input));
+  const std::shared_ptr<const PolicySnapshot> snapshot = model.policies->Current();
+  MONET_ASSIGN_OR_RETURN(const ResolvedMask mask, FillMask(*snapshot, &input));
+
+  EngineRequest& request = input.engine;
+  if (request.request_id.empty()) request.request_id = fmt::format("{:016x}", RandomBits());
+  request_id_ = request.request_id;
+  request.tenant = identity_.tenant;
+  request.cache_domain = identity_.cache_domain;
+  request.deadline = deadline_;
+  if (request.kind == EngineRequest::Kind::kGenerate) {
+    input.seed = input.seed.value_or(RandomBits());
+    request.seed = *input.seed;
+  }
+  context_->AddInitialMetadata("monet-mask-digest", mask.mask->digest().ToString());
+  MONET_RETURN_IF_ERROR(Accept(MakeHeader(input, mask, *snapshot)));
+
+  // The engine may finish the call before Submit returns: nothing of gRPC's is touched after it
+  // but through the subclass, which knows whether the call is over.
+  const std::shared_ptr<EngineCall> keep = shared_from_this();
+  MONET_ASSIGN_OR_RETURN(const Engine::RequestId id,
+                         model.engine->Submit(std::move(request), keep));
+  Started();
+  std::lock_guard lock(mutex_);
+  id_ = id;
+  has_id_ = true;
+  if (cancelled_) model.engine->Cancel(id);
+  if (resume_wanted_) model.engine->Resume(id);
+  return absl::OkStatus();
+}
+
+v1::ResponseHeader EngineCall::MakeHeader(const CallInput& input, const ResolvedMask& mask,
+                                          const PolicySnapshot& snapshot) const {
+  const ServingModel& model = *pass_.model();
+  v1::ResponseHeader header;
+  header.set_request_id(request_id_);
+  header.set_model(model.shape.model_name);
+  header.set_model_fingerprint(model.weights->fingerprint().ToString());
+  header.set_system_fingerprint(model.system_fingerprint);
+  FillAppliedMask(mask, snapshot, identity_, header.mutable_mask());
+  header.set_seed(input.seed.value_or(0));
+  header.set_prompt_tokens(static_cast<int32_t>(input.engine.prompt_ids.size()));
+  return header;
+}
+
+void EngineCall::Cancel() {
+  std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  if (has_id_) pass_.model()->engine->Cancel(id_);
+}
+
+void EngineCall::Resume() {
+  std::lock_guard lock(mutex_);
+  resume_wanted_ = !has_id_;
+  if (has_id_) pass_.model()->engine->Resume(id_);
+}
+
+void EngineCall::NoteDelta(const EngineDelta& delta) {
+  if (delta.token_ids.empty()) return;
+  const Clock::time_point now = Clock::now();
+  if (last_delta_ != Clock::time_point{}) {
+    service_.metrics->ObserveInterTokenLatency(now - last_delta_, delta.token_ids.size());
+  }
+  last_delta_ = now;
+}
+
+void EngineCall::NoteResult(const EngineResult& result) {
+  reached_model_ = true;
+  usage_ = result.usage;
+  service_.metrics->ObserveResult(result, Clock::now() - arrival_);
+}
+
+absl::Status EngineCall::Refine(const absl::Status& status) const {
+  // gRPC cancels a call at its deadline: the caller sees, and the counters say, the deadline.
+  if (status.code() == absl::StatusCode::kCancelled && Clock::now() >= deadline_) {
+    return Error(absl::StatusCode::kDeadlineExceeded, "the deadline passed");
+  }
+  return status;
+}
+
+void EngineCall::Complete(const absl::Status& first_status) {
+  const absl::Status status = Refine(first_status);
+  if (!status.ok() && !reached_model_) {
+    const char* reason = RejectionReason(status, service_.admission->draining());
+    if (reason != nullptr) service_.metrics->CountRejection(reason);
+  }
+  service_.metrics->CountCall(method_, CodeName(status.code()));
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - arrival_);
+  spdlog::info("{} {} id={} tenant={} prompt_tokens={} completion_tokens={} ms={}", method_,
+               CodeName(status.code()), request_id_.empty() ? "-" : request_id_, identity_.tenant,
+               usage_.prompt_tokens, usage_.completion_tokens, took.count());
+  FinishCall(ToGrpcStatus(status));
+}
+
+void EngineCall::Done() {
+  pass_.Leave();
+  const std::shared_ptr<EngineCall> last = std::move(self_);
+}
+
+}  // namespace monet::server

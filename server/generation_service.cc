@@ -1,0 +1,262 @@
+#include "server/generation_service.h"
+
+#include <memory>
+#include <utility>
+
+#include "server/engine_call.h"
+#include "server/outbox.h"
+#include "server/response_conversion.h"
+
+namespace monet::server {
+namespace {
+
+// A call that runs the model and answers once. Its output is bounded by max_tokens or the prompt,
+// so it always has room.
+template <typename Response>
+class UnaryEngineCall : public EngineCall, public grpc::ServerUnaryReactor {
+ public:
+  UnaryEngineCall(const ServiceContext& service, const char* method,
+                  grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                  grpc::ByteBuffer* response)
+      : EngineCall(service, method, context, request), bytes_(response) {}
+
+  using EngineCall::Begin;
+  bool HasRoom() override { return true; }
+
+ protected:
+  absl::Status Accept(v1::ResponseHeader header) override {
+    *response_.mutable_header() = std::move(header);
+    return absl::OkStatus();
+  }
+  void Respond() { Complete(SerializeMessage(response_, bytes_)); }
+
+  Response response_;
+
+ private:
+  void FinishCall(const grpc::Status& status) override { Finish(status); }
+  void OnCancel() override { Cancel(); }
+  void OnDone() override { Done(); }
+
+  grpc::ByteBuffer* const bytes_;
+};
+
+const char* ReasonLabel(const EngineResult& result) {
+  return result.finish_reason == FinishReason::kStop ? "stop" : "length";
+}
+
+class GenerateCall final : public UnaryEngineCall<v1::GenerateResponse> {
+ public:
+  GenerateCall(const ServiceContext& service, grpc::CallbackServerContext* context,
+               const grpc::ByteBuffer* request, grpc::ByteBuffer* response)
+      : UnaryEngineCall(service, "GenerationService/Generate", context, request, response),
+        metrics_(service.metrics) {}
+
+  void OnDelta(EngineDelta delta) override {
+    NoteDelta(delta);
+    output_.text += delta.text;
+    output_.token_ids.insert(output_.token_ids.end(), delta.token_ids.begin(),
+                             delta.token_ids.end());
+    output_.logprobs.insert(output_.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
+  }
+
+  void OnFinish(EngineResult result) override {
+    NoteResult(result);
+    if (!result.status.ok()) return Complete(result.status);
+    metrics_->CountFinish(ReasonLabel(result));
+    FillCompletion(std::move(output_), response_.add_completions());
+    FillFinish(result, response_.add_finishes());
+    Respond();
+  }
+
+ private:
+  absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
+                                  const ServedShape& shape) override {
+    MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::GenerateRequest>(bytes));
+    return ConvertGenerate(request, shape);
+  }
+
+  Metrics* const metrics_;
+  EngineDelta output_;
+};
+
+class ScoreCall final : public UnaryEngineCall<v1::ScoreResponse> {
+ public:
+  ScoreCall(const ServiceContext& service, grpc::CallbackServerContext* context,
+            const grpc::ByteBuffer* request, grpc::ByteBuffer* response)
+      : UnaryEngineCall(service, "GenerationService/Score", context, request, response),
+        metrics_(service.metrics) {}
+
+  void OnDelta(EngineDelta delta) override {
+    response_.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
+    response_.mutable_logprobs()->Add(delta.logprobs.begin(), delta.logprobs.end());
+    for (float logprob : delta.logprobs) total_ += logprob;
+  }
+
+  void OnFinish(EngineResult result) override {
+    NoteResult(result);
+    if (!result.status.ok()) return Complete(result.status);
+    metrics_->CountFinish("score");
+    response_.set_total_logprob(total_);
+    FillUsage(result.usage, response_.mutable_usage());
+    response_.set_removed_weight_share(result.usage.removed_weight_share);
+    Respond();
+  }
+
+ private:
+  absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
+                                  const ServedShape& shape) override {
+    MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::ScoreRequest>(bytes));
+    return ConvertScore(request, shape);
+  }
+
+  Metrics* const metrics_;
+  double total_ = 0;
+};
+
+// A stream: header, deltas, finish, through a bounded outbox.
+class StreamCall final : public EngineCall,
+                         public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                         private OutboxWriter {
+ public:
+  StreamCall(const ServiceContext& service, grpc::CallbackServerContext* context,
+             const grpc::ByteBuffer* request)
+      : EngineCall(service, "GenerationService/GenerateStream", context, request),
+        metrics_(service.metrics),
+        outbox_(limits::kStreamOutboxMessages, this) {}
+
+  using EngineCall::Begin;
+  bool HasRoom() override { return outbox_.HasRoom(); }
+
+  void OnDelta(EngineDelta delta) override {
+    NoteDelta(delta);
+    v1::GenerateStreamResponse message;
+    FillCompletion(std::move(delta), message.mutable_delta());
+    Send(message);
+  }
+
+  void OnFinish(EngineResult result) override {
+    NoteResult(result);
+    if (!result.status.ok()) return Complete(result.status);
+    metrics_->CountFinish(ReasonLabel(result));
+    v1::GenerateStreamResponse message;
+    FillFinish(result, message.mutable_finish());
+    Send(message);
+    Complete(failure_);
+  }
+
+ private:
+  absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
+                                  const ServedShape& shape) override {
+    MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::GenerateStreamRequest>(bytes));
+    return ConvertGenerate(request.request(), shape);
+  }
+
+  absl::Status Accept(v1::ResponseHeader header) override {
+    v1::GenerateStreamResponse message;
+    *message.mutable_header() = std::move(header);
+    Send(message);
+    return failure_;
+  }
+
+  void Started() override { outbox_.Open(); }
+
+  // The header is pushed before the engine has the request, everything else by the engine's
+  // thread: `failure_` needs no lock.
+  void Send(const v1::GenerateStreamResponse& message) {
+    grpc::ByteBuffer bytes;
+    const absl::Status status = SerializeMessage(message, &bytes);
+    if (status.ok()) {
+      outbox_.Push(std::move(bytes));
+    } else if (failure_.ok()) {
+      failure_ = status;
+    }
+  }
+
+  void FinishCall(const grpc::Status& status) override { outbox_.Close(status); }
+  void Write(const grpc::ByteBuffer* message) override { StartWrite(message); }
+  void Finish(const grpc::Status& status) override {
+    grpc::ServerWriteReactor<grpc::ByteBuffer>::Finish(status);
+  }
+
+  void OnWriteDone(bool ok) override {
+    if (outbox_.WriteDone(ok)) Resume();
+    if (!ok) Cancel();
+  }
+  void OnCancel() override { Cancel(); }
+  void OnDone() override { Done(); }
+
+  Metrics* const metrics_;
+  Outbox outbox_;
+  absl::Status failure_;
+};
+
+template <typename Call, typename... Args>
+Call* StartCall(Args&&... args) {
+  const auto call = std::make_shared<Call>(std::forward<Args>(args)...);
+  call->Begin();  // keeps itself from here on
+  return call.get();
+}
+
+absl::Status HandleTokenize(const ServingModel& model, const Identity&,
+                            const v1::TokenizeRequest& request, v1::TokenizeResponse* response) {
+  MONET_RETURN_IF_ERROR(CheckTokenize(request));
+  MONET_ASSIGN_OR_RETURN(const auto ids, model.tokenizer->Encode(request.text()));
+  if (!request.has_add_bos() || request.add_bos()) {
+    response->add_token_ids(model.tokenizer->bos_id());
+  }
+  response->mutable_token_ids()->Add(ids.begin(), ids.end());
+  return absl::OkStatus();
+}
+
+absl::Status HandleDetokenize(const ServingModel& model, const Identity&,
+                              const v1::DetokenizeRequest& request,
+                              v1::DetokenizeResponse* response) {
+  MONET_RETURN_IF_ERROR(CheckDetokenize(request, model.shape.vocabulary));
+  response->set_text(
+      model.tokenizer->Decode({request.token_ids().begin(), request.token_ids().end()}));
+  return absl::OkStatus();
+}
+
+absl::Status HandleGetModel(const ServingModel& model, const Identity& identity,
+                            const v1::GetModelRequest&, v1::GetModelResponse* response) {
+  FillModel(model, *model.policies->Current(), identity, response);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* GenerationService::Generate(Context* context, const Bytes* request,
+                                                      Bytes* response) {
+  return StartCall<GenerateCall>(service_, context, request, response);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationService::GenerateStream(
+    Context* context, const Bytes* request) {
+  return StartCall<StreamCall>(service_, context, request);
+}
+
+grpc::ServerUnaryReactor* GenerationService::Score(Context* context, const Bytes* request,
+                                                   Bytes* response) {
+  return StartCall<ScoreCall>(service_, context, request, response);
+}
+
+grpc::ServerUnaryReactor* GenerationService::Tokenize(Context* context, const Bytes* request,
+                                                      Bytes* response) {
+  return UnaryCall::Start(service_, "GenerationService/Tokenize", context, request, response,
+                          UnaryWork<v1::TokenizeRequest, v1::TokenizeResponse>(HandleTokenize));
+}
+
+grpc::ServerUnaryReactor* GenerationService::Detokenize(Context* context, const Bytes* request,
+                                                        Bytes* response) {
+  return UnaryCall::Start(
+      service_, "GenerationService/Detokenize", context, request, response,
+      UnaryWork<v1::DetokenizeRequest, v1::DetokenizeResponse>(HandleDetokenize));
+}
+
+grpc::ServerUnaryReactor* GenerationService::GetModel(Context* context, const Bytes* request,
+                                                      Bytes* response) {
+  return UnaryCall::Start(service_, "GenerationService/GetModel", context, request, response,
+                          UnaryWork<v1::GetModelRequest, v1::GetModelResponse>(HandleGetModel));
+}
+
+}  // namespace monet::server

@@ -1,0 +1,132 @@
+// bin/monet-server: options, ports, model, signals; exit codes as in --help.
+#include <fmt/format.h>
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <mutex>
+#include <optional>
+#include <system_error>
+
+#include "server/greeting.h"
+#include "server/options.h"
+#include "server/server.h"
+#include "server/signals.h"
+
+namespace monet::server {
+namespace {
+
+constexpr int kExitBadStart = 2;
+
+// One line, whatever the message holds.
+int BadStart(std::string message) {
+  for (char& c : message) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  fmt::print(stderr, "monet-server: {}\n", message);
+  return kExitBadStart;
+}
+
+// Everything logs to stderr through spdlog. gRPC and Protobuf write texts of their own, some of
+// them for what a client did: those are for debugging only.
+void StartLogging(const std::string& level) {
+  auto logger = spdlog::stderr_color_mt("monet");
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %^%l%$ %v", spdlog::pattern_time_type::utc);
+  spdlog::set_default_logger(logger);
+  spdlog::set_level(spdlog::level::from_str(level));
+  gpr_set_log_function([](gpr_log_func_args* args) { spdlog::debug("grpc: {}", args->message); });
+  google::protobuf::SetLogHandler(nullptr);
+}
+
+// monetctl beside this binary when it is there, else by its name.
+std::string MonetctlCommand() {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return "monetctl";
+  const auto beside = self.parent_path() / "monetctl";
+  if (!std::filesystem::exists(beside, error)) return "monetctl";
+  const auto relative = std::filesystem::proximate(beside, error);
+  return error || relative.string().starts_with("..") ? beside.string() : relative.string();
+}
+
+// The first signal, for the main thread to wait for.
+class ShutdownRequest {
+ public:
+  void Set() {
+    std::lock_guard lock(mutex_);
+    set_ = true;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return set_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool set_ = false;
+};
+
+int Run(int argc, char** argv) {
+  auto command = ParseCommandLine(argc, argv);
+  if (!command.ok()) return BadStart(Message(command.status()));
+  if (command->action == CommandLine::Action::kPrintAndExit) {
+    fmt::print("{}", command->text);
+    return 0;
+  }
+  const ServerOptions& options = command->options;
+  StartLogging(options.log_level);
+  BlockShutdownSignals();
+  // Outlives main: the signal thread uses it to the end of the process.
+  static ShutdownRequest& shutdown = *new ShutdownRequest();
+  static std::atomic<bool> loaded = false;
+
+  Server server(options);
+  absl::Status status = server.Listen();
+  if (!status.ok()) return BadStart(Message(status));
+  WatchShutdownSignals([](int signal) {
+    if (!loaded) {
+      spdlog::info("signal {} while loading: nothing to drain", signal);
+      std::_Exit(0);
+    }
+    spdlog::info("signal {}: draining", signal);
+    shutdown.Set();
+  });
+  fmt::print("monet-server {}\n  {:<12}{}\n  {:<12}http://{}/metrics\nloading {}\n", MONET_VERSION,
+             "grpc", server.grpc_address(), "metrics", server.metrics_address(),
+             options.model.string());
+  std::fflush(stdout);
+  status = server.Load();
+  if (!status.ok()) return BadStart(Message(status));
+  loaded = true;
+  fmt::print("{}ready\n", Greeting(server.model(), server.grpc_address(), MonetctlCommand()));
+  std::fflush(stdout);
+  spdlog::info("ready: {} at {}", server.model().system_fingerprint, server.grpc_address());
+
+  shutdown.Wait();
+  if (server.Drain()) {
+    spdlog::info("drained");
+  } else {
+    spdlog::warn("drain timeout: the rest was ended with UNAVAILABLE");
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace monet::server
+
+int main(int argc, char** argv) {
+  try {
+    return monet::server::Run(argc, argv);
+  } catch (const std::exception& error) {
+    return monet::server::BadStart(error.what());
+  }
+}

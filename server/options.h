@@ -1,0 +1,74 @@
+// The server's options: one table of settings gives the command line, the YAML file and --help.
+// Parsed once in main, checked, and passed down const.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/base/status.h"
+
+namespace monet::server {
+
+struct ServerOptions {
+  std::filesystem::path model;                 // checkpoint directory; required
+  std::filesystem::path policies;              // policy directory; empty: no policies are known
+  std::string listen = "127.0.0.1:50051";      // HOST:PORT or unix:PATH; port 0: a free one
+  std::string metrics_listen = "127.0.0.1:0";  // HOST:PORT; port 0: a free one
+  std::string model_name;                      // empty: the name of the model's directory
+  bool allow_anonymous = false;                // serve callers without a key off loopback
+  int32_t threads = 0;                         // computing threads; 0: from cgroup and affinity
+  int64_t kv_tokens = 0;                       // tokens of key/value cache; 0: from memory
+  int32_t max_running = 32;                    // sequences in one step
+  int32_t max_queue = 256;                     // requests waiting for admission
+  int32_t mask_slots = 8;                      // distinct masks running at a time
+  int32_t max_step_tokens = 64;                // rows of one step
+  std::chrono::milliseconds step_target{100};  // prefill chunks follow it
+  std::chrono::milliseconds drain_timeout{30000};
+  std::string log_level = "info";
+};
+
+// One setting: `key` is the YAML key; the flag is the key with '-' for '_' and "--" before it.
+struct Setting {
+  const char* key;
+  const char* value;        // placeholder in --help; null: a switch
+  const char* description;  // with unit, range and default
+  absl::Status (*set)(ServerOptions*, std::string_view text);
+};
+const std::vector<Setting>& Settings();
+std::string FlagOf(const Setting& setting);
+
+// Applies the YAML text on top of *options. Errors: INVALID_ARGUMENT naming line and key, for
+// anything that is not one flat map of known keys, each given once.
+absl::Status ApplyYaml(std::string_view yaml, ServerOptions* options);
+
+// What the command line asked for.
+struct CommandLine {
+  enum class Action : uint8_t { kServe, kPrintAndExit };
+  Action action = Action::kServe;
+  std::string text;  // kPrintAndExit: for stdout
+  ServerOptions options;
+};
+
+// Defaults, then --config FILE, then flags; checked by CheckOptions.
+// Errors: INVALID_ARGUMENT with one line for stderr.
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv);
+
+// What no single setting can check: required ones, and that only a loopback address is served
+// without --allow-anonymous while there are no tenants.
+absl::Status CheckOptions(const ServerOptions& options);
+
+// A listening address. HOST may be a name, an IPv4 address or an IPv6 address in brackets.
+struct ListenAddress {
+  std::string host;      // without brackets; empty for unix:
+  int32_t port = 0;      // 0: a free one
+  bool is_unix = false;  // unix:PATH
+};
+absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text);
+// True when only this machine can reach it. Names other than "localhost" count as reachable.
+bool IsLoopback(const ListenAddress& address);
+
+}  // namespace monet::server

@@ -1,0 +1,361 @@
+#include "server/request_conversion.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/limits.h"
+#include "runtime/sample/sampler.h"
+#include "runtime/tokenizer/tokenizer.h"
+
+namespace monet::server {
+namespace {
+
+// Below this a division of logits by the temperature can overflow.
+constexpr double kMinTemperature = 1e-6;
+constexpr double kMaxTemperature = 100;
+
+absl::Status NotImplemented(const char* field, const char* allowed) {
+  return InvalidArgument("{} is not implemented in this version: leave it out or give {}", field,
+                         allowed);
+}
+
+// Text of a caller inside an error: short, and only what can be printed.
+std::string Shown(const std::string& text) {
+  std::string shown;
+  for (char c : text.substr(0, 64)) shown += c >= ' ' && c < 0x7f ? c : '?';
+  return text.size() > 64 ? shown + "..." : shown;
+}
+
+absl::Status CheckModel(bool given, const std::string& name, const ServedShape& shape) {
+  if (!given || name == shape.model_name) return absl::OkStatus();
+  if (name.size() > limits::kMaxModelNameBytes) {
+    return InvalidArgument("model is {} bytes, limit {}", name.size(), limits::kMaxModelNameBytes);
+  }
+  return Error(absl::StatusCode::kNotFound, "model \"{}\" is not served here; \"{}\" is",
+               Shown(name), shape.model_name);
+}
+
+absl::Status CheckRequestId(const std::string& id) {
+  if (id.empty() || id.size() > limits::kMaxRequestIdBytes) {
+    return InvalidArgument("request_id is {} bytes, range 1 to {}", id.size(),
+                           limits::kMaxRequestIdBytes);
+  }
+  if (!std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f; })) {
+    return InvalidArgument("request_id must be visible ASCII characters");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenId(const char* field, int index, int32_t id, int32_t vocabulary) {
+  if (id < 0 || id >= vocabulary) {
+    return InvalidArgument("{}[{}] is {}, range 0 to {}", field, index, id, vocabulary - 1);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckText(const char* field, const std::string& text) {
+  if (text.size() > limits::kMaxPromptBytes) {
+    return InvalidArgument("{} is {} bytes, limit {}", field, text.size(), limits::kMaxPromptBytes);
+  }
+  if (!IsUtf8(text)) return InvalidArgument("{} is not valid UTF-8", field);
+  return absl::OkStatus();
+}
+
+absl::Status ConvertPrompt(const v1::Prompt& prompt, const ServedShape& shape, CallInput* input) {
+  switch (prompt.content_case()) {
+    case v1::Prompt::kText:
+      MONET_RETURN_IF_ERROR(CheckText("prompt.text", prompt.text()));
+      input->prompt_text = prompt.text();
+      return absl::OkStatus();
+    case v1::Prompt::kTokenIds: {
+      const auto& ids = prompt.token_ids().ids();
+      if (ids.empty() || ids.size() > shape.context) {
+        return InvalidArgument("prompt.token_ids has {} ids, range 1 to {}", ids.size(),
+                               shape.context);
+      }
+      for (int i = 0; i < ids.size(); ++i) {
+        MONET_RETURN_IF_ERROR(CheckTokenId("prompt.token_ids.ids", i, ids[i], shape.vocabulary));
+      }
+      input->engine.prompt_ids.assign(ids.begin(), ids.end());
+      return absl::OkStatus();
+    }
+    case v1::Prompt::CONTENT_NOT_SET:
+      break;
+  }
+  return InvalidArgument("prompt is required: give prompt.text or prompt.token_ids");
+}
+
+// Entries of one repeated field of mask.experts[entry], each in [0, limit).
+template <typename T>
+absl::Status ConvertIndices(int entry, const char* field,
+                            const google::protobuf::RepeatedField<T>& values, int64_t limit,
+                            std::vector<int64_t>* out) {
+  for (int i = 0; i < values.size(); ++i) {
+    if (values[i] < 0 || values[i] >= limit) {
+      return InvalidArgument("mask.experts[{}].{}[{}] is {}, range 0 to {}", entry, field, i,
+                             values[i], limit - 1);
+    }
+  }
+  out->assign(values.begin(), values.end());
+  return absl::OkStatus();
+}
+
+absl::Status ConvertRouterExperts(int entry, const v1::RouterExperts& from, const MaskShape& shape,
+                                  ExplicitExperts* to) {
+  if (from.router() < 0 || from.router() >= shape.routers) {
+    return InvalidArgument("mask.experts[{}].router is {}, range 0 to {}", entry, from.router(),
+                           shape.routers - 1);
+  }
+  to->router = from.router();
+  const int64_t side = shape.experts;
+  MONET_RETURN_IF_ERROR(ConvertIndices(entry, "ids", from.ids(), side * side, &to->ids));
+  MONET_RETURN_IF_ERROR(ConvertIndices(entry, "rows", from.rows(), side, &to->rows));
+  MONET_RETURN_IF_ERROR(ConvertIndices(entry, "columns", from.columns(), side, &to->columns));
+  if (from.bitmap().empty()) return absl::OkStatus();
+  if (from.bitmap().size() != shape.BytesPerRouter()) {
+    return InvalidArgument("mask.experts[{}].bitmap is {} bytes, expected {}", entry,
+                           from.bitmap().size(), shape.BytesPerRouter());
+  }
+  const int64_t padding = static_cast<int64_t>(shape.BytesPerRouter()) * 8 - side * side;
+  if ((static_cast<uint8_t>(from.bitmap().back()) >> (8 - padding)) != 0) {
+    return InvalidArgument("mask.experts[{}].bitmap has padding bits set after expert {}", entry,
+                           side * side - 1);
+  }
+  to->bitmap.assign(from.bitmap().begin(), from.bitmap().end());
+  return absl::OkStatus();
+}
+
+absl::Status ConvertMask(const v1::MaskSpec& mask, const MaskShape& shape, MaskChoice* out) {
+  if (static_cast<size_t>(mask.policies_size()) > limits::kMaxRequestPolicies) {
+    return InvalidArgument("mask.policies has {} entries, limit {}", mask.policies_size(),
+                           limits::kMaxRequestPolicies);
+  }
+  for (int i = 0; i < mask.policies_size(); ++i) {
+    const std::string field = fmt::format("mask.policies[{}]", i);
+    MONET_RETURN_IF_ERROR(CheckPolicyReference(field.c_str(), mask.policies(i)));
+  }
+  if (static_cast<size_t>(mask.experts_size()) > limits::kMaxMaskRouterEntries) {
+    return InvalidArgument("mask.experts has {} entries, limit {}", mask.experts_size(),
+                           limits::kMaxMaskRouterEntries);
+  }
+  size_t total = 0;
+  for (const v1::RouterExperts& entry : mask.experts()) {
+    total += static_cast<size_t>(entry.ids_size()) + static_cast<size_t>(entry.rows_size()) +
+             static_cast<size_t>(entry.columns_size());
+  }
+  if (total > limits::kMaxExplicitExperts) {
+    return InvalidArgument("mask.experts names {} ids, rows and columns, limit {}", total,
+                           limits::kMaxExplicitExperts);
+  }
+  out->policies.assign(mask.policies().begin(), mask.policies().end());
+  out->experts.resize(static_cast<size_t>(mask.experts_size()));
+  for (int i = 0; i < mask.experts_size(); ++i) {
+    MONET_RETURN_IF_ERROR(
+        ConvertRouterExperts(i, mask.experts(i), shape, &out->experts[static_cast<size_t>(i)]));
+  }
+  return absl::OkStatus();
+}
+
+bool OrdinaryNumber(double value) {
+  return std::isfinite(value) && std::fpclassify(value) != FP_SUBNORMAL;
+}
+
+absl::Status RefuseUnimplementedSampling(const v1::SamplingParams& sampling) {
+  // The negated comparisons also refuse NaN.
+  if (sampling.has_min_p() && !(sampling.min_p() == 0)) {
+    return NotImplemented("sampling.min_p", "0");
+  }
+  if (sampling.has_presence_penalty() && !(sampling.presence_penalty() == 0)) {
+    return NotImplemented("sampling.presence_penalty", "0");
+  }
+  if (sampling.has_frequency_penalty() && !(sampling.frequency_penalty() == 0)) {
+    return NotImplemented("sampling.frequency_penalty", "0");
+  }
+  if (sampling.has_repetition_penalty() && !(sampling.repetition_penalty() == 1)) {
+    return NotImplemented("sampling.repetition_penalty", "1");
+  }
+  if (!sampling.logit_bias().empty()) return NotImplemented("sampling.logit_bias", "no entries");
+  return absl::OkStatus();
+}
+
+absl::Status ConvertSampling(const v1::SamplingParams& from, const ServedShape& shape,
+                             CallInput* input) {
+  MONET_RETURN_IF_ERROR(RefuseUnimplementedSampling(from));
+  SamplingParams& to = input->engine.sampling;
+  if (from.has_temperature()) {
+    const double t = from.temperature();
+    if (!OrdinaryNumber(t) || t > kMaxTemperature || (t != 0 && t < kMinTemperature)) {
+      return InvalidArgument("sampling.temperature is {}, range 0, or {} to {}", t, kMinTemperature,
+                             kMaxTemperature);
+    }
+    to.temperature = t;
+  }
+  if (from.has_top_k()) {
+    if (from.top_k() < 0 || from.top_k() > shape.vocabulary) {
+      return InvalidArgument("sampling.top_k is {}, range 0 to {}", from.top_k(), shape.vocabulary);
+    }
+    to.top_k = from.top_k();
+  }
+  if (from.has_top_p()) {
+    const double p = from.top_p();
+    if (!OrdinaryNumber(p) || p <= 0 || p > 1) {
+      return InvalidArgument("sampling.top_p is {}, range above 0 to 1", p);
+    }
+    to.top_p = p;
+  }
+  if (from.has_seed()) input->seed = from.seed();
+  return absl::OkStatus();
+}
+
+absl::Status ConvertStopping(const v1::StopConditions& from, const ServedShape& shape,
+                             CallInput* input) {
+  if (from.has_min_tokens() && from.min_tokens() != 0) {
+    return NotImplemented("stopping.min_tokens", "0");
+  }
+  if (from.has_ignore_eos() && from.ignore_eos()) {
+    return NotImplemented("stopping.ignore_eos", "false");
+  }
+  if (from.has_max_tokens()) {
+    if (from.max_tokens() < 1 || from.max_tokens() > shape.context) {
+      return InvalidArgument("stopping.max_tokens is {}, range 1 to {}", from.max_tokens(),
+                             shape.context);
+    }
+    input->max_tokens = from.max_tokens();
+  }
+  if (static_cast<size_t>(from.stop_size()) > limits::kMaxStopStrings) {
+    return InvalidArgument("stopping.stop has {} entries, limit {}", from.stop_size(),
+                           limits::kMaxStopStrings);
+  }
+  for (int i = 0; i < from.stop_size(); ++i) {
+    const size_t bytes = from.stop(i).size();
+    if (bytes == 0) return InvalidArgument("stopping.stop[{}] is empty", i);
+    if (bytes > limits::kMaxStopStringBytes) {
+      return InvalidArgument("stopping.stop[{}] is {} bytes, limit {}", i, bytes,
+                             limits::kMaxStopStringBytes);
+    }
+    if (!IsUtf8(from.stop(i))) return InvalidArgument("stopping.stop[{}] is not valid UTF-8", i);
+  }
+  if (static_cast<size_t>(from.stop_token_ids_size()) > limits::kMaxStopTokenIds) {
+    return InvalidArgument("stopping.stop_token_ids has {} entries, limit {}",
+                           from.stop_token_ids_size(), limits::kMaxStopTokenIds);
+  }
+  for (int i = 0; i < from.stop_token_ids_size(); ++i) {
+    MONET_RETURN_IF_ERROR(
+        CheckTokenId("stopping.stop_token_ids", i, from.stop_token_ids(i), shape.vocabulary));
+  }
+  input->engine.stop_strings.assign(from.stop().begin(), from.stop().end());
+  input->engine.stop_token_ids.assign(from.stop_token_ids().begin(), from.stop_token_ids().end());
+  return absl::OkStatus();
+}
+
+absl::Status ConvertLogprobs(const v1::LogprobOptions& from, CallInput* input) {
+  if (from.has_top_logprobs() && from.top_logprobs() != 0) {
+    return NotImplemented("logprob_options.top_logprobs", "0");
+  }
+  if (from.has_prompt_logprobs() && from.prompt_logprobs()) {
+    return NotImplemented("logprob_options.prompt_logprobs", "false (Score returns them)");
+  }
+  input->engine.logprobs = from.logprobs();
+  return absl::OkStatus();
+}
+
+// The fields that Generate and Score share.
+template <typename Request>
+absl::Status ConvertCommon(const Request& request, const ServedShape& shape, CallInput* input) {
+  MONET_RETURN_IF_ERROR(CheckModel(request.has_model(), request.model(), shape));
+  if (request.has_request_id()) {
+    MONET_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+    input->engine.request_id = request.request_id();
+  }
+  MONET_RETURN_IF_ERROR(ConvertPrompt(request.prompt(), shape, input));
+  return ConvertMask(request.mask(), shape.mask, &input->mask);
+}
+
+}  // namespace
+
+absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
+                                          const ServedShape& shape) {
+  CallInput input;
+  input.engine.kind = EngineRequest::Kind::kGenerate;
+  if (request.has_n() && request.n() != 1) {
+    return InvalidArgument("n is {}, range 1 to 1 in this version", request.n());
+  }
+  if (request.has_echo() && request.echo()) return NotImplemented("echo", "false");
+  MONET_RETURN_IF_ERROR(ConvertSampling(request.sampling(), shape, &input));
+  MONET_RETURN_IF_ERROR(ConvertStopping(request.stopping(), shape, &input));
+  MONET_RETURN_IF_ERROR(ConvertLogprobs(request.logprob_options(), &input));
+  MONET_RETURN_IF_ERROR(ConvertCommon(request, shape, &input));
+  return input;
+}
+
+absl::StatusOr<CallInput> ConvertScore(const v1::ScoreRequest& request, const ServedShape& shape) {
+  CallInput input;
+  input.engine.kind = EngineRequest::Kind::kScore;
+  input.engine.logprobs = true;
+  MONET_RETURN_IF_ERROR(ConvertCommon(request, shape, &input));
+  return input;
+}
+
+absl::Status FitContext(const ServedShape& shape, CallInput* input) {
+  const int64_t prompt = static_cast<int64_t>(input->engine.prompt_ids.size());
+  if (input->engine.kind == EngineRequest::Kind::kScore) {
+    if (prompt < 2 || prompt > shape.context) {
+      return InvalidArgument("prompt is {} tokens, range 2 to {}", prompt, shape.context);
+    }
+    return absl::OkStatus();
+  }
+  if (prompt < 1 || prompt > shape.context - 1) {
+    return InvalidArgument(
+        "prompt is {} tokens, range 1 to {}: one of the context's {} is for the "
+        "completion",
+        prompt, shape.context - 1, shape.context);
+  }
+  const int64_t rest = shape.context - prompt;
+  const int64_t wanted =
+      input->max_tokens.value_or(std::min<int64_t>(limits::kDefaultMaxTokens, rest));
+  if (wanted > rest) {
+    return InvalidArgument("prompt is {} tokens and stopping.max_tokens {}: together {}, limit {}",
+                           prompt, wanted, prompt + wanted, shape.context);
+  }
+  input->engine.max_tokens = static_cast<int32_t>(wanted);
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenize(const v1::TokenizeRequest& request) {
+  return CheckText("text", request.text());
+}
+
+absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, int32_t vocabulary) {
+  if (static_cast<size_t>(request.token_ids_size()) > limits::kMaxDetokenizeIds) {
+    return InvalidArgument("token_ids has {} entries, limit {}", request.token_ids_size(),
+                           limits::kMaxDetokenizeIds);
+  }
+  for (int i = 0; i < request.token_ids_size(); ++i) {
+    MONET_RETURN_IF_ERROR(CheckTokenId("token_ids", i, request.token_ids(i), vocabulary));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPolicyReference(const char* field, const std::string& reference) {
+  if (reference.empty() || reference.size() > limits::kMaxPolicyReferenceBytes) {
+    return InvalidArgument("{} is {} bytes, range 1 to {}", field, reference.size(),
+                           limits::kMaxPolicyReferenceBytes);
+  }
+  const std::string_view name = std::string_view(reference).substr(0, reference.find('@'));
+  if (!IsPolicyName(name)) {
+    return InvalidArgument("{} is \"{}\", expected NAME, NAME@VERSION or NAME@sha256:DIGEST", field,
+                           Shown(reference));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int32_t> CheckListPolicies(const v1::ListPoliciesRequest& request) {
+  if (!request.has_page_size()) return limits::kMaxPolicyPage;
+  if (request.page_size() < 1 || request.page_size() > limits::kMaxPolicyPage) {
+    return InvalidArgument("page_size is {}, range 1 to {}", request.page_size(),
+                           limits::kMaxPolicyPage);
+  }
+  return request.page_size();
+}
+
+}  // namespace monet::server

@@ -1,0 +1,27 @@
+// From the runtime's values to response messages. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "monet/v1/generation.pb.h"
+#include "monet/v1/policy.pb.h"
+#include "runtime/engine/engine.h"
+#include "runtime/policy/registry.h"
+#include "server/identity.h"
+#include "server/serving_model.h"
+
+namespace monet::server {
+
+void FillAppliedPolicy(const monet::Policy& policy, bool mandatory, v1::AppliedPolicy* out);
+// `identity` says which of the policies are mandatory.
+void FillAppliedMask(const ResolvedMask& mask, const PolicySnapshot& snapshot,
+                     const Identity& identity, v1::AppliedMask* out);
+void FillPolicy(const monet::Policy& policy, v1::Policy* out);
+void FillUsage(const EngineUsage& usage, v1::Usage* out);
+void FillCompletion(EngineDelta delta, v1::Completion* out);
+void FillFinish(const EngineResult& result, v1::Finish* out);
+void FillModel(const ServingModel& model, const PolicySnapshot& snapshot, const Identity& identity,
+               v1::GetModelResponse* out);
+
+}  // namespace monet::server

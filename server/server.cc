@@ -1,0 +1,124 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
+
+#include "runtime/limits.h"
+
+namespace monet::server {
+namespace {
+
+constexpr int32_t kIngressThreads = 2;
+// Time for the last messages of ended calls to leave.
+constexpr std::chrono::seconds kFlushTime{2};
+
+std::vector<std::string> ServiceNames() {
+  return {v1::GenerationService::service_full_name(), v1::PolicyService::service_full_name()};
+}
+
+void SetChannelArguments(grpc::ServerBuilder* builder) {
+  // A second server on the same port is an error, not a silent share of the traffic.
+  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, limits::kMaxMetadataBytes);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, limits::kMaxStreamsPerConnection);
+  // Clients may ping every 10 seconds, also while a call is quiet or none is open.
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 9000);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 5);
+  // The server pings idle connections, so that a dead peer does not hold its calls forever.
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  builder->SetMaxReceiveMessageSize(static_cast<int>(limits::kMaxRequestBytes));
+  builder->SetMaxSendMessageSize(static_cast<int>(limits::kMaxResponseBytes));
+}
+
+std::string WithPort(const std::string& text, int32_t port) {
+  return text.substr(0, text.rfind(':') + 1) + std::to_string(port);
+}
+
+}  // namespace
+
+Server::Server(const ServerOptions& options)
+    : options_(options), metrics_(ModelName(options)), health_(ServiceNames()) {}
+
+Server::~Server() { Shutdown(); }
+
+absl::Status Server::Listen() {
+  MONET_RETURN_IF_ERROR(metrics_.Listen(options_.metrics_listen));
+  metrics_address_ = WithPort(options_.metrics_listen, metrics_.port());
+  return ListenGrpc();
+}
+
+absl::Status Server::ListenGrpc() {
+  ingress_ =
+      std::make_unique<Ingress>(Ingress::Limits{.threads = kIngressThreads,
+                                                .tasks = static_cast<size_t>(options_.max_queue),
+                                                .bytes = limits::kMaxIngressBytes});
+  context_ = {&admission_, ingress_.get(), &metrics_};
+  generation_ = std::make_unique<GenerationService>(context_);
+  policy_ = std::make_unique<PolicyService>(context_);
+
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  SetChannelArguments(&builder);
+  int port = 0;
+  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(generation_.get());
+  builder.RegisterService(policy_.get());
+  health_.Register(&builder);
+  grpc_ = builder.BuildAndStart();
+  MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(options_.listen));
+  if (grpc_ == nullptr || (port <= 0 && !address.is_unix)) {
+    return InvalidArgument("--listen {}: cannot listen there; is the port in use?",
+                           options_.listen);
+  }
+  health_.Start();
+  grpc_address_ = address.is_unix ? options_.listen : WithPort(options_.listen, port);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Load() {
+  MONET_ASSIGN_OR_RETURN(
+      model_, LoadServingModel(options_, [this](const StepReport& r) { metrics_.ObserveStep(r); }));
+  metrics_.SetPolicies(*model_->policies->Current());
+  metrics_.SetEngine([engine = model_->engine.get()] { return engine->Stats(); },
+                     model_->step_limits.block_size);
+  admission_.Open(model_.get());
+  health_.SetServing(true);
+  return absl::OkStatus();
+}
+
+bool Server::Drain() {
+  const Clock::time_point deadline = Clock::now() + options_.drain_timeout;
+  health_.SetServing(false);
+  admission_.StartDrain();
+  // The gate is shut, so whoever is inside finishes by itself; the engine's own drain would refuse
+  // those that are still on their way to it.
+  const bool clean = admission_.WaitEmpty(deadline);
+  if (model_ != nullptr) model_->engine->Drain(Clock::now());
+  admission_.WaitEmpty(Clock::now() + kFlushTime);
+  Shutdown();
+  return clean;
+}
+
+void Server::Shutdown() {
+  if (grpc_ == nullptr) {
+    // BuildAndStart failed: the queue exists and must be emptied before it goes.
+    if (ingress_ != nullptr && generation_ != nullptr) health_.Stop();
+    generation_.reset();
+    return;
+  }
+  admission_.StartDrain();
+  health_.SetServing(false);
+  // Cancels what is left; the engine then ends those calls within a step.
+  grpc_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  admission_.WaitEmpty(Clock::time_point::max());
+  health_.Stop();
+  ingress_.reset();
+  metrics_.SetEngine(nullptr, 0);
+  grpc_.reset();
+  model_.reset();
+}
+
+}  // namespace monet::server

@@ -1,0 +1,129 @@
+#include "server/serving_model.h"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "runtime/model/backend_factory.h"
+#include "server/cpu_budget.h"
+
+namespace monet::server {
+namespace {
+
+constexpr int32_t kDefaultContexts = 32;  // of cache, when no size is configured
+
+absl::Status At(const char* what, const std::filesystem::path& path, const absl::Status& status) {
+  return InvalidArgument("{} {}: {}", what, path.string(), Message(status));
+}
+
+// "monet-0.1.0/cpu/NUMERICS/fp32/3fa9c1d20b7e"
+std::string SystemFingerprint(const kernels::Backend& backend, const Weights& weights) {
+  const std::string digest = weights.fingerprint().ToString();
+  return fmt::format("monet-{}/{}/{}/fp32/{}", MONET_VERSION, backend.Name(), backend.NumericsId(),
+                     digest.substr(digest.find(':') + 1, 12));
+}
+
+// Keys and values of one token in all layers, fp32.
+int64_t KvBytesPerToken(const ModelConfig& config) {
+  return int64_t{2} * config.layers * config.kv_heads * config.HeadDim() * 4;
+}
+
+absl::StatusOr<std::shared_ptr<const PolicySnapshot>> LoadPolicies(const ServerOptions& options,
+                                                                   const Weights& weights,
+                                                                   MaskShape shape) {
+  if (options.policies.empty()) return PolicySnapshot::Empty(weights.fingerprint(), shape);
+  std::error_code error;
+  if (!std::filesystem::is_directory(options.policies, error)) {
+    return InvalidArgument("--policies {}: not a directory", options.policies.string());
+  }
+  auto snapshot = PolicySnapshot::Load(options.policies, weights.fingerprint(), shape);
+  if (!snapshot.ok()) return At("--policies", options.policies, snapshot.status());
+  return snapshot;
+}
+
+absl::Status LoadCheckpoint(const ServerOptions& options, ServingModel* model) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(options.model, error)) {
+    return InvalidArgument("--model {}: not a directory", options.model.string());
+  }
+  MONET_ASSIGN_OR_RETURN(model->backend, MakeBackend("cpu", model->threads));
+  if (model->backend == nullptr) return InvalidArgument("this machine has no usable CPU backend");
+  auto weights = LoadWeights(options.model, model->backend.get(), model->threads);
+  if (!weights.ok()) return At("--model", options.model, weights.status());
+  model->weights = *std::move(weights);
+  auto tokenizer = Tokenizer::FromFile(options.model / "tokenizer.model");
+  if (!tokenizer.ok()) return At("--model", options.model, tokenizer.status());
+  model->tokenizer = *std::move(tokenizer);
+  const int32_t vocabulary = model->weights->config().vocabulary;
+  if (model->tokenizer->vocabulary() != vocabulary) {
+    return InvalidArgument("--model {}: tokenizer.model has {} tokens, config.json says {}",
+                           options.model.string(), model->tokenizer->vocabulary(), vocabulary);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string ModelName(const ServerOptions& options) {
+  if (!options.model_name.empty()) return options.model_name;
+  std::error_code error;
+  const std::filesystem::path full = std::filesystem::weakly_canonical(options.model, error);
+  const std::string name = (error ? options.model : full).filename().string();
+  return name.empty() ? "model" : name;
+}
+
+absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int32_t block_size,
+                                 int64_t bytes_per_token, int64_t memory) {
+  int64_t tokens = kv_tokens_option;
+  if (tokens == 0) {
+    tokens = std::min<int64_t>(int64_t{kDefaultContexts} * context, memory / 4 / bytes_per_token);
+    if (tokens < context) {
+      return InvalidArgument(
+          "kv_tokens: a quarter of the free memory holds {} tokens of key/value cache, the model's "
+          "context is {}; free memory, or give --kv-tokens",
+          tokens, context);
+    }
+  }
+  if (tokens < context) {
+    return InvalidArgument("kv_tokens is {}, at least the model's context, {}", tokens, context);
+  }
+  const int64_t blocks = (tokens + block_size - 1) / block_size;
+  if (blocks > INT32_MAX / block_size) return InvalidArgument("kv_tokens is {}, too many", tokens);
+  return static_cast<int32_t>(blocks);
+}
+
+absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
+    const ServerOptions& options, std::function<void(const StepReport&)> on_step) {
+  auto model = std::make_unique<ServingModel>();
+  model->threads = options.threads > 0 ? options.threads : AvailableCpus();
+  MONET_RETURN_IF_ERROR(LoadCheckpoint(options, model.get()));
+  const ModelConfig& config = model->weights->config();
+  model->shape = {ModelName(options), MaskShape{config.Routers(), config.experts},
+                  config.vocabulary, config.max_context};
+  model->system_fingerprint = SystemFingerprint(*model->backend, *model->weights);
+  MONET_ASSIGN_OR_RETURN(auto snapshot, LoadPolicies(options, *model->weights, model->shape.mask));
+  model->policies = std::make_unique<PolicyRegistry>(std::move(snapshot));
+
+  StepLimits& limits = model->step_limits;
+  limits.max_tokens = options.max_step_tokens;
+  limits.max_logit_rows = options.max_step_tokens;
+  limits.max_sequences = options.max_running;
+  limits.max_context = config.max_context;
+  limits.mask_slots = options.mask_slots;
+  const int64_t token_bytes = KvBytesPerToken(config);
+  MONET_ASSIGN_OR_RETURN(limits.kv_blocks,
+                         KvBlocks(options.kv_tokens, config.max_context, limits.block_size,
+                                  token_bytes, AvailableMemory()));
+  model->kv_bytes = int64_t{limits.kv_blocks} * limits.block_size * token_bytes;
+  auto forward = Forward::Create(model->backend.get(), model->weights.get(), limits);
+  if (!forward.ok()) return At("--model", options.model, forward.status());
+  model->forward = *std::move(forward);
+
+  model->engine_options.max_queue = options.max_queue;
+  model->engine_options.step_target = options.step_target;
+  model->engine = std::make_unique<Engine>(model->forward.get(), model->tokenizer.get(),
+                                           model->engine_options, std::move(on_step));
+  return model;
+}
+
+}  // namespace monet::server

@@ -1,0 +1,51 @@
+// Everything that belongs to the loaded model, in one owner: backend, weights, tokenizer, policies,
+// engine.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "kernels/backend.h"
+#include "runtime/base/status.h"
+#include "runtime/engine/engine.h"
+#include "runtime/model/forward.h"
+#include "runtime/model/weights.h"
+#include "runtime/policy/registry.h"
+#include "runtime/tokenizer/tokenizer.h"
+#include "server/options.h"
+#include "server/request_conversion.h"
+
+namespace monet::server {
+
+// Immutable once made but for the registry and the engine, which are thread-safe. Members are in
+// order of dependence: each outlives those after it.
+struct ServingModel {
+  std::string system_fingerprint;  // build, backend, numerics, dtype, model
+  ServedShape shape;
+  EngineOptions engine_options;
+  StepLimits step_limits;
+  int64_t kv_bytes = 0;
+  int32_t threads = 0;
+
+  std::unique_ptr<kernels::Backend> backend;
+  std::unique_ptr<Weights> weights;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Forward> forward;
+  std::unique_ptr<PolicyRegistry> policies;
+  std::unique_ptr<Engine> engine;
+};
+
+// The model's name in the API: configured, or the name of its directory.
+std::string ModelName(const ServerOptions& options);
+
+// The cache's size in blocks of `block_size` tokens, from the option or from `memory`, the bytes
+// that are still free. Errors: INVALID_ARGUMENT when one context does not fit.
+absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int32_t block_size,
+                                 int64_t bytes_per_token, int64_t memory);
+
+// Loads checkpoint and policies and starts the engine. Errors name the file or the setting.
+absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
+    const ServerOptions& options, std::function<void(const StepReport&)> on_step);
+
+}  // namespace monet::server
