@@ -1,0 +1,147 @@
+#include "server/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace monet::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+absl::StatusOr<CommandLine> Parse(std::vector<const char*> args) {
+  args.insert(args.begin(), "monet-server");
+  return ParseCommandLine(static_cast<int>(args.size()), args.data());
+}
+
+std::string ErrorOf(std::vector<const char*> args) {
+  const auto command = Parse(std::move(args));
+  return command.ok() ? "no error" : Message(command.status());
+}
+
+std::string YamlError(const char* yaml) {
+  ServerOptions options;
+  const absl::Status status = ApplyYaml(yaml, &options);
+  return status.ok() ? "no error" : Message(status);
+}
+
+TEST(CommandLine, HasDefaults) {
+  const auto command = Parse({"--model", "m"});
+  ASSERT_TRUE(command.ok()) << Message(command.status());
+  EXPECT_EQ(command->options.listen, "127.0.0.1:50051");
+  EXPECT_EQ(command->options.metrics_listen, "127.0.0.1:0");
+  EXPECT_EQ(command->options.policies, "");
+  EXPECT_EQ(command->options.drain_timeout, std::chrono::seconds(30));
+}
+
+TEST(CommandLine, HelpNamesEverySettingAndItsUnit) {
+  const auto command = Parse({"--help"});
+  ASSERT_TRUE(command.ok());
+  EXPECT_EQ(command->action, CommandLine::Action::kPrintAndExit);
+  for (const Setting& setting : Settings()) {
+    EXPECT_THAT(command->text, HasSubstr(FlagOf(setting)));
+  }
+  for (const char* text : {"--config", "--version", "milliseconds", "seconds", "Exit codes"}) {
+    EXPECT_THAT(command->text, HasSubstr(text));
+  }
+}
+
+TEST(CommandLine, VersionIsTheOneOfTheVersionFile) {
+  std::ifstream file(MONET_SOURCE_DIR "/VERSION");
+  std::string version;
+  ASSERT_TRUE(std::getline(file, version));
+  const auto command = Parse({"--version"});
+  ASSERT_TRUE(command.ok());
+  EXPECT_EQ(command->text, "monet-server " + version + "\n");
+}
+
+TEST(CommandLine, SetsEverySetting) {
+  const auto command = Parse({"--model",           "m",       "--policies",       "p",
+                              "--listen",          "[::1]:0", "--metrics-listen", "127.0.0.1:9",
+                              "--model-name",      "n",       "--threads",        "3",
+                              "--kv-tokens",       "4096",    "--max-running",    "4",
+                              "--max-queue",       "5",       "--mask-slots",     "6",
+                              "--max-step-tokens", "7",       "--step-target-ms", "8",
+                              "--drain-timeout",   "9",       "--log-level",      "warn",
+                              "--allow-anonymous"});
+  ASSERT_TRUE(command.ok()) << Message(command.status());
+  const ServerOptions& o = command->options;
+  EXPECT_EQ(o.model, "m");
+  EXPECT_EQ(o.policies, "p");
+  EXPECT_EQ(o.listen, "[::1]:0");
+  EXPECT_EQ(o.metrics_listen, "127.0.0.1:9");
+  EXPECT_EQ(o.model_name, "n");
+  EXPECT_EQ(o.threads, 3);
+  EXPECT_EQ(o.kv_tokens, 4096);
+  EXPECT_EQ(o.max_running, 4);
+  EXPECT_EQ(o.max_queue, 5);
+  EXPECT_EQ(o.mask_slots, 6);
+  EXPECT_EQ(o.max_step_tokens, 7);
+  EXPECT_EQ(o.step_target.count(), 8);
+  EXPECT_EQ(o.drain_timeout, std::chrono::seconds(9));
+  EXPECT_EQ(o.log_level, "warn");
+  EXPECT_TRUE(o.allow_anonymous);
+}
+
+TEST(CommandLine, RefusesBadValues) {
+  EXPECT_THAT(ErrorOf({}), HasSubstr("--model DIR is required"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--bogus"}), HasSubstr("--bogus"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "extra"}), HasSubstr("extra"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--model", "n"}), HasSubstr("--model"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--threads", "0"}),
+              HasSubstr("threads is \"0\", expected an integer from 1 to 1024"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--threads", "-1"}), HasSubstr("threads"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--threads", "2x"}), HasSubstr("2x"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--kv-tokens", "99999999999"}), HasSubstr("kv_tokens"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--log-level", "loud"}), HasSubstr("debug, info, warn"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "nowhere"}), HasSubstr("HOST:PORT"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "127.0.0.1:65536"}), HasSubstr("0 to 65535"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--max-running", "65"}), HasSubstr("max_step_tokens is 64"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--config", "/nonexistent"}), HasSubstr("/nonexistent"));
+}
+
+TEST(CommandLine, FailsClosedOffLoopback) {
+  EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "0.0.0.0:1"}), HasSubstr("--allow-anonymous"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "[::]:1"}), HasSubstr("--allow-anonymous"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "localhost.evil.com:1"}),
+              HasSubstr("--allow-anonymous"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "127.evil.com:1"}),
+              HasSubstr("--allow-anonymous"));
+  for (const char* address : {"localhost:1", "127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "unix:/s"}) {
+    EXPECT_TRUE(Parse({"--model", "m", "--listen", address}).ok()) << address;
+  }
+  EXPECT_TRUE(Parse({"--model", "m", "--listen", "0.0.0.0:1", "--allow-anonymous"}).ok());
+}
+
+TEST(ConfigFile, IsUnderTheFlags) {
+  const std::string path = ::testing::TempDir() + "monet-options.yaml";
+  std::ofstream(path) << "model: from-file\nthreads: 2\nallow_anonymous: true\n";
+  const auto command = Parse({"--config", path.c_str(), "--threads", "1"});
+  ASSERT_TRUE(command.ok()) << Message(command.status());
+  EXPECT_EQ(command->options.model, "from-file");
+  EXPECT_EQ(command->options.threads, 1);
+  EXPECT_TRUE(command->options.allow_anonymous);
+}
+
+TEST(ConfigFile, IsStrict) {
+  EXPECT_THAT(YamlError("model: m\nthread: 2\n"), HasSubstr("line 2: unknown key \"thread\""));
+  EXPECT_THAT(YamlError("threads: 1\nmodel: m\nthreads: 2\n"),
+              HasSubstr("line 3: key \"threads\" is given twice"));
+  EXPECT_THAT(YamlError("threads: [1]\n"), HasSubstr("line 1: \"threads\" needs one plain value"));
+  EXPECT_THAT(YamlError("threads:\n"), HasSubstr("line 1"));
+  EXPECT_THAT(YamlError("\nthreads: many\n"), HasSubstr("line 2: threads is \"many\""));
+  EXPECT_THAT(YamlError("- a\n"), HasSubstr("expected a map"));
+  EXPECT_THAT(YamlError("? [a]\n: b\n"), HasSubstr("line 1"));
+  EXPECT_THAT(YamlError("a: b: c\n"), HasSubstr("line 1"));
+  EXPECT_THAT(YamlError("model: m\n---\nmodel: n\n"), HasSubstr("more than one"));
+  EXPECT_THAT(YamlError("allow_anonymous: yes\n"), HasSubstr("expected true or false"));
+  EXPECT_THAT(YamlError("<<: {model: m}\n"), HasSubstr("unknown key \"<<\""));
+  EXPECT_EQ(YamlError(""), "no error");
+  EXPECT_EQ(YamlError("# nothing\n"), "no error");
+}
+
+}  // namespace
+}  // namespace monet::server
