@@ -8,6 +8,13 @@
 namespace monet::kernels::testing {
 namespace {
 
+// Sanitizers make each run many times slower: they take every seventh size and row.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int32_t kStride = 7;
+#else
+constexpr int32_t kStride = 1;
+#endif
+
 // Row rows[n] of `whole` equals row n of `part`, to the bit.
 void ExpectSameBits(const OpOutput& whole, const OpOutput& part, const Rows& rows) {
   ASSERT_EQ(whole.width, part.width);
@@ -31,7 +38,7 @@ TEST(Invariance, ARowAloneEqualsTheRowInAStep) {
     SCOPED_TRACE(op_case->Op() + " " + op_case->Shape());
     const auto cpu = Prepared(MakeCpuBackend({.threads = 1}), *op_case);
     const OpOutput whole = op_case->Run(*cpu, AllRows(*op_case));
-    for (const int32_t row : AllRows(*op_case)) {
+    for (int32_t row = 0; row < op_case->RowCount(); row += kStride) {
       ExpectSameBits(whole, op_case->Run(*cpu, {row}), {row});
       if (HasFatalFailure()) return;
     }
@@ -44,7 +51,7 @@ TEST(Invariance, AnyNumberOfRowsInAnyOrderGivesTheSameBits) {
     SCOPED_TRACE(op_case->Op() + " " + op_case->Shape());
     const auto cpu = Prepared(MakeCpuBackend({.threads = 2}), *op_case);
     const OpOutput whole = op_case->Run(*cpu, AllRows(*op_case));
-    for (int32_t count = 1; count <= op_case->RowCount(); ++count) {
+    for (int32_t count = 1; count <= op_case->RowCount(); count += kStride) {
       Rows rows = AllRows(*op_case);
       std::shuffle(rows.begin(), rows.end(), rng);
       rows.resize(count);

@@ -1,9 +1,7 @@
 // Every operation, every case, every instruction set against the reference.
 #include <cmath>
 #include <fstream>
-#include <regex>
 #include <set>
-#include <sstream>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/reference/reference_backend.h"
@@ -63,14 +61,12 @@ INSTANTIATE_TEST_SUITE_P(Isa, Parity, ::testing::ValuesIn(kIsas),
 
 // An operation of kernels/backend.h without a case fails here.
 TEST(OpTable, HasACaseForEveryOperation) {
-  std::ifstream file(MONET_SOURCE_DIR "/kernels/backend.h");
-  std::stringstream header;
-  header << file.rdbuf();
-  const std::string text = header.str();
-  const std::regex op("virtual void (\\w+)\\(const \\w+Args& args\\)");
+  std::ifstream header(MONET_SOURCE_DIR "/kernels/backend.h");
   std::set<std::string> declared;
-  for (std::sregex_iterator it(text.begin(), text.end(), op), end; it != end; ++it) {
-    declared.insert((*it)[1]);
+  const std::string start = "  virtual void ";
+  for (std::string line; std::getline(header, line);) {
+    if (line.rfind(start, 0) != 0 || line.find("Args& args) = 0;") == std::string::npos) continue;
+    declared.insert(line.substr(start.size(), line.find('(') - start.size()));
   }
   std::set<std::string> tested;
   for (const auto& op_case : AllCases()) tested.insert(op_case->Op());
