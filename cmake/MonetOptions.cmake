@@ -21,6 +21,10 @@ if(MONET_SANITIZE)
   add_link_options(-fsanitize=${MONET_SANITIZE})
 endif()
 
+if(MONET_BUILD_FUZZERS)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 find_package(Threads REQUIRED)
 
 # Warnings for our own code only: generated protobuf code does not take them.
