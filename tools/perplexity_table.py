@@ -6,7 +6,7 @@ Scores every text of a folder (LABEL.txt) without a policy and under every polic
 labels, a cell is perplexity under the policy divided by perplexity without it.
 
     ./dev serve &
-    tools/perplexity_table.py --server 127.0.0.1:50051 examples/samples
+    tools/perplexity_table.py examples/samples
 """
 
 import argparse
