@@ -136,7 +136,8 @@ absl::Status PolicySnapshot::Add(Policy policy) {
 }
 
 absl::StatusOr<std::shared_ptr<const PolicySnapshot>> PolicySnapshot::Load(
-    const std::filesystem::path& directory, const Digest& model, MaskShape shape) {
+    const std::filesystem::path& directory, const Digest& model, MaskShape shape,
+    const PolicySnapshot* previous) {
   std::shared_ptr<PolicySnapshot> snapshot(new PolicySnapshot(model, shape));
   auto folders = ListVisible(directory);
   if (!folders.ok()) {
@@ -162,7 +163,25 @@ absl::StatusOr<std::shared_ptr<const PolicySnapshot>> PolicySnapshot::Load(
   }
   SortByNameAndVersion(&snapshot->policies_);
   SortByNameAndVersion(&snapshot->foreign_);
+  if (previous != nullptr) MONET_RETURN_IF_ERROR(snapshot->CheckUnchangedSince(*previous));
   return snapshot;
+}
+
+absl::Status PolicySnapshot::CheckUnchangedSince(const PolicySnapshot& previous) const {
+  for (const PolicyList* now : {&policies_, &foreign_}) {
+    for (const auto& policy : *now) {
+      const Reference reference{policy->name, policy->version};
+      for (const PolicyList* before : {&previous.policies_, &previous.foreign_}) {
+        const auto old = FindIn(*before, reference);
+        if (old != nullptr && old->digest != policy->digest) {
+          return InvalidArgument(
+              "{}/{}.yaml: the content of a version has changed; give it another number",
+              policy->name, policy->version);
+        }
+      }
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const Policy>> PolicySnapshot::Find(std::string_view text) const {

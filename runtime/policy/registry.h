@@ -25,8 +25,11 @@ class PolicySnapshot {
   // files. Policies of other models are remembered without their masks, so that naming one gives
   // FAILED_PRECONDITION instead of NOT_FOUND; those of this model must have its shape.
   // Errors: INVALID_ARGUMENT naming the entry relative to the directory.
+  // Versions never change their content: with `previous`, the snapshot that this one is to replace,
+  // a (name, version) that had another digest there is an error.
   static absl::StatusOr<std::shared_ptr<const PolicySnapshot>> Load(
-      const std::filesystem::path& directory, const Digest& model, MaskShape shape);
+      const std::filesystem::path& directory, const Digest& model, MaskShape shape,
+      const PolicySnapshot* previous = nullptr);
   static std::shared_ptr<const PolicySnapshot> Empty(const Digest& model, MaskShape shape);
 
   // Reference: `name` (highest version), `name@version` or `name@sha256:…`.
@@ -43,6 +46,7 @@ class PolicySnapshot {
  private:
   PolicySnapshot(const Digest& model, MaskShape shape);
   absl::Status Add(Policy policy);
+  absl::Status CheckUnchangedSince(const PolicySnapshot& previous) const;
 
   Digest model_;
   MaskShape shape_;

@@ -217,6 +217,29 @@ TEST(PolicySnapshotTest, RefusesAMissingDirectoryAndTooManyPolicies) {
   EXPECT_THAT(Refusal(folder), HasSubstr("more than 4096 policies"));
 }
 
+TEST(PolicySnapshotTest, RefusesVersionsThatChanged) {
+  TemporaryFolder folder;
+  WritePolicy(folder, "p", 1, kBitmap);
+  WritePolicy(folder, "foreign", 1, kBitmap, /*model=*/2);
+  const auto first = Load(folder.path());
+  ASSERT_TRUE(first.ok());
+  const auto reload = [&] {
+    const auto next = PolicySnapshot::Load(folder.path(), ModelDigest(1), kShape, first->get());
+    return next.ok() ? "accepted" : Message(next.status());
+  };
+  WritePolicy(folder, "p", 2, kOther);
+  EXPECT_EQ(reload(), "accepted");
+  const std::string changed = ": the content of a version has changed; give it another number";
+  WritePolicy(folder, "p", 1, kOther);
+  EXPECT_EQ(reload(), "p/1.yaml" + changed);
+  WritePolicy(folder, "p", 1, kBitmap, /*model=*/2);  // the model is content too
+  EXPECT_EQ(reload(), "p/1.yaml" + changed);
+  WritePolicy(folder, "p", 1, kBitmap);
+  EXPECT_EQ(reload(), "accepted");
+  WritePolicy(folder, "foreign", 1, kOther, /*model=*/2);
+  EXPECT_EQ(reload(), "foreign/1.yaml" + changed);
+}
+
 TEST(PolicySnapshotTest, LoadsTheDemoPolicies) {
   const fs::path directory = fs::path(MONET_SOURCE_DIR) / "policies";
   const auto one = ReadPolicyFile(directory / "no-python/1.yaml");
