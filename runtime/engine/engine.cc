@@ -117,11 +117,16 @@ struct Engine::Impl {
         if (!busy) Wait(&lock);
         taken = std::exchange(inbox, Inbox());
         queued += static_cast<int32_t>(taken.submissions.size());
+        stats.waiting += static_cast<int64_t>(taken.submissions.size());
         core_idle = core_idle && taken.empty();
       }
       TakeIn(std::move(taken));
+      // Published in between too: what was admitted counts as waiting no longer, and callers need
+      // not wait for a step's end to know.
+      busy = core.PlanStep();
+      Publish();
       std::optional<StepReport> report;
-      busy = core.RunStep(&report);
+      core.ExecuteStep(&report);
       if (report && on_step) on_step(*report);
       Publish();
       const std::lock_guard lock(mutex);
@@ -167,8 +172,7 @@ struct Engine::Impl {
   EngineStats Stats() const {
     const std::lock_guard lock(mutex);
     EngineStats result = stats;
-    result.waiting =
-        std::max<int64_t>(0, result.waiting) + static_cast<int64_t>(inbox.submissions.size());
+    result.waiting += static_cast<int64_t>(inbox.submissions.size());
     return result;
   }
 

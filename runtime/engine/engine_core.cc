@@ -93,30 +93,33 @@ void EngineCore::Resume(RequestId id) {
   if (at != requests_.end() && at->second.paused) Deliver(at);
 }
 
-bool EngineCore::RunStep(std::optional<StepReport>* report) {
-  report->reset();
-  const Clock::time_point start = now_();
-  EndLateFlushing(start);
+bool EngineCore::PlanStep() {
+  step_start_ = now_();
+  EndLateFlushing(step_start_);
   const StepEvents events = std::exchange(events_, StepEvents());
-  const StepPlan& plan = scheduler_.Step(start, events);
-  EndPlanned(plan);
-  for (const SlotFill& fill : plan.fills) {
+  plan_ = &scheduler_.Step(step_start_, events);
+  EndPlanned(*plan_);
+  for (const SlotFill& fill : plan_->fills) {
     executor_->SetMask(fill.slot, *requests_.at(fill.id).generation.request().mask);
   }
-  if (plan.rows.empty()) return !plan.ended.empty();
+  return !plan_->rows.empty() || !plan_->ended.empty();
+}
 
+void EngineCore::ExecuteStep(std::optional<StepReport>* report) {
+  report->reset();
+  const StepPlan& plan = *plan_;
+  if (plan.rows.empty()) return;
   BuildWork(plan);
-  for (const PlanRows& rows : plan.rows) requests_.at(rows.id).generation.Begin(start);
+  for (const PlanRows& rows : plan.rows) requests_.at(rows.id).generation.Begin(step_start_);
   const StepResult& result = executor_->Collect(executor_->Submit(work_));
   const Clock::time_point end = now_();
   TakeResults(plan, result, end);
-  events_.step_duration = end - start;
+  events_.step_duration = end - step_start_;
   ++steps_;
   prompt_tokens_ += plan.prefill_tokens;
   report->emplace(StepReport{.tokens = plan.tokens,
                              .sequences = static_cast<int32_t>(plan.rows.size()),
-                             .duration = end - start});
-  return true;
+                             .duration = end - step_start_});
 }
 
 void EngineCore::EndPlanned(const StepPlan& plan) {

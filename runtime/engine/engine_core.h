@@ -38,10 +38,19 @@ class EngineCore {
   void CancelAll(const absl::Status& status);
   void Resume(RequestId id);
 
-  // One step: ends what is cancelled or late, admits, runs the planned rows, hands out. False when
-  // there was nothing to do and nothing will be until an event comes or NextDeadline() passes.
-  // `report` is filled when rows ran.
-  bool RunStep(std::optional<StepReport>* report);
+  // First half of a step: takes in the events, ends what is cancelled or late, admits and plans.
+  // False when there was nothing to do and nothing will be until an event comes or NextDeadline()
+  // passes.
+  bool PlanStep();
+  // Second half: runs the planned rows, if there are any, and hands out. `report` is filled when
+  // rows ran. REQUIRES: no event since PlanStep.
+  void ExecuteStep(std::optional<StepReport>* report);
+  // Both halves.
+  bool RunStep(std::optional<StepReport>* report) {
+    const bool busy = PlanStep();
+    ExecuteStep(report);
+    return busy;
+  }
 
   int32_t waiting() const { return scheduler_.waiting() + static_cast<int32_t>(arrivals()); }
   // What max_queue bounds: waiting() and requests that wait for their client to take the end.
@@ -88,7 +97,9 @@ class EngineCore {
   const Now now_;
   Scheduler scheduler_;
   Requests requests_;
-  StepEvents events_;  // for the next step
+  StepEvents events_;               // for the next step
+  const StepPlan* plan_ = nullptr;  // the scheduler's, until its next Step
+  Clock::time_point step_start_;
   StepWork work_;
   std::vector<RequestId> ended_;
   int32_t flushing_ = 0;
