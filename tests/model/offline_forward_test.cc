@@ -49,8 +49,28 @@ TEST_P(OfflineForwardTest, GivesTheGoldenLogits) {
   ExpectClose(*masked, golden_masked, 2e-4 * testing::StandardDeviation(golden_masked), "masked");
 }
 
-// More than one chunk, and every sequence as if it were alone.
+// More than one chunk: the bits of an engine's steps of another size.
 TEST_P(OfflineForwardTest, LongSequencesGoInChunks) {
+  const int32_t length = 100;
+  ASSERT_LE(length, model_.weights->config().max_context);
+  std::vector<int32_t> ids(length);
+  for (int32_t i = 0; i < length; ++i) ids[i] = i * 7 % 256;
+  const auto offline = Run(ids, 1, length);
+  ASSERT_TRUE(offline.ok()) << offline.status().ToString();
+  const auto forward = model_.MakeForward({.max_tokens = 17,
+                                           .max_logit_rows = 17,
+                                           .max_sequences = 1,
+                                           .kv_blocks = 40,
+                                           .block_size = 5,
+                                           .mask_slots = 1});
+  testing::TestSequence sequence = {.ids = ids, .blocks = testing::ShuffledBlocks(40, 20, 1)};
+  const auto steps = testing::RunToEnd(forward.get(), &sequence, 17);
+  ASSERT_EQ(offline->size(), steps.logits.size());
+  EXPECT_EQ(std::memcmp(offline->data(), steps.logits.data(), offline->size() * sizeof(float)), 0);
+}
+
+// Every sequence of a batch as if it were alone, and a prefix as the whole.
+TEST_P(OfflineForwardTest, SequencesAreIndependent) {
   const int32_t length = model_.weights->config().max_context;
   ASSERT_GT(length, 64);
   std::vector<int32_t> ids(2 * length);
@@ -62,7 +82,6 @@ TEST_P(OfflineForwardTest, LongSequencesGoInChunks) {
   EXPECT_EQ(
       std::memcmp(both->data() + second->size(), second->data(), second->size() * sizeof(float)),
       0);
-  // The prefix of a sequence has the bits of the whole.
   const auto prefix = Run(std::span(ids).first(65), 1, 65);
   ASSERT_TRUE(prefix.ok());
   EXPECT_EQ(std::memcmp(both->data(), prefix->data(), prefix->size() * sizeof(float)), 0);
