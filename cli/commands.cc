@@ -19,6 +19,24 @@ constexpr char kFooter[] =
     "Results go to standard output, errors to standard error as 'monetctl: CODE: message'.\n"
     "Exit codes: 0 done, 1 the call failed, 2 bad usage or local input, 130 interrupted.";
 
+// The arguments in CLI11's order, last one first. "--name=" becomes two words: CLI11 would take the
+// next argument for the value instead of an empty one.
+std::vector<std::string> Words(int argc, char** argv) {
+  std::vector<std::string> words;
+  bool options_end = false;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    options_end = options_end || word == "--";
+    const bool is_empty_value =
+        !options_end && word.starts_with("--") && word.find('=') == word.size() - 1;
+    if (is_empty_value) word.pop_back();
+    words.push_back(word);
+    if (is_empty_value) words.emplace_back();
+  }
+  std::reverse(words.begin(), words.end());
+  return words;
+}
+
 absl::Status Parse(CLI::App* root, int argc, char** argv, std::string* help) {
   // CLI11 would say that a subcommand is required.
   const auto is_named = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
@@ -27,7 +45,7 @@ absl::Status Parse(CLI::App* root, int argc, char** argv, std::string* help) {
     return InvalidArgument("there is no command '{}'; see monetctl --help", argv[1]);
   }
   try {
-    root->parse(argc, argv);
+    root->parse(Words(argc, argv));
   } catch (const CLI::CallForVersion&) {
     *help = root->version() + "\n";
   } catch (const CLI::Success&) {

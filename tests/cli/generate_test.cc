@@ -153,12 +153,15 @@ TEST_F(GenerateTest, TakesThePromptAsItIs) {
     EXPECT_EQ(server_.generation.last_generate().prompt().text(), prompt);
     EXPECT_TRUE(server_.generation.last_generate().prompt().has_text());
   }
-  for (const char* prompt : {"-x", "--json", "++", "--"}) {
+  for (const char* prompt : {"-x", "--json", "++", "--", "--x="}) {
     ASSERT_EQ(Run({"--", prompt}).exit_code, 0) << prompt;
     EXPECT_EQ(server_.generation.last_generate().prompt().text(), prompt);
   }
-  ASSERT_EQ(Run({"first", "--max-tokens", "1"}).exit_code, 0);
-  EXPECT_EQ(server_.generation.last_generate().stopping().max_tokens(), 1);
+  ASSERT_EQ(Run({"first", "--max-tokens=1", "--stop="}).exit_code, 0);
+  const v1::GenerateRequest request = server_.generation.last_generate();
+  EXPECT_EQ(request.prompt().text(), "first");
+  EXPECT_EQ(request.stopping().max_tokens(), 1);
+  EXPECT_THAT(request.stopping().stop(), ElementsAre(""));
 }
 
 TEST_F(GenerateTest, ReadsThePromptFromStandardInput) {
