@@ -89,7 +89,9 @@ int Run(int argc, char** argv) {
   static ShutdownRequest& shutdown = *new ShutdownRequest();
   static std::atomic<bool> loaded = false;
 
-  Server server(options);
+  // Never destroyed: after a drain nothing is left to end but the metrics port, whose threads take
+  // two seconds to stop, and after a bad start nothing has begun.
+  Server& server = *new Server(options);
   absl::Status status = server.Listen();
   if (!status.ok()) return BadStart(Message(status));
   WatchShutdownSignals([](int signal) {
@@ -124,9 +126,12 @@ int Run(int argc, char** argv) {
 }  // namespace monet::server
 
 int main(int argc, char** argv) {
+  int code = 0;
   try {
-    return monet::server::Run(argc, argv);
+    code = monet::server::Run(argc, argv);
   } catch (const std::exception& error) {
-    return monet::server::BadStart(error.what());
+    code = monet::server::BadStart(error.what());
   }
+  std::fflush(nullptr);
+  std::_Exit(code);
 }

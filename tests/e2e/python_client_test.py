@@ -1,0 +1,174 @@
+"""The API from a second client: Python's grpcio, with stubs made from proto/ at test time."""
+
+import importlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+from grpc_tools import protoc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROMPT = "def get_queryset(self):\n    "
+MANY_TOKENS = 480
+SERVICES = ["", "monet.v1.GenerationService", "monet.v1.PolicyService"]
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory):
+    """The generated modules."""
+    out = tmp_path_factory.mktemp("stubs")
+    protos = sorted(str(path.relative_to(ROOT / "proto"))
+                    for path in (ROOT / "proto/monet/v1").glob("*.proto"))
+    arguments = ["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}"]
+    assert protoc.main(arguments + protos) == 0
+    sys.path.insert(0, str(out))
+
+    class Modules:
+        generation = importlib.import_module("monet.v1.generation_pb2")
+        generation_grpc = importlib.import_module("monet.v1.generation_pb2_grpc")
+        policy = importlib.import_module("monet.v1.policy_pb2")
+        policy_grpc = importlib.import_module("monet.v1.policy_pb2_grpc")
+
+    return Modules
+
+
+class Server:
+    """A server process on free ports."""
+
+    def __init__(self, directory):
+        self.log = directory / "out"
+        with open(self.log, "wb") as out:
+            self.process = subprocess.Popen(
+                [os.environ["MONET_SERVER_BINARY"], "--model", ROOT / "models/demo",
+                 "--policies", ROOT / "policies", "--listen", "127.0.0.1:0"],
+                stdout=out, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while "\nready\n" not in self.log.read_text():
+            assert self.process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        self.address = re.search(r"^  grpc +(\S+)$", self.log.read_text(), re.M).group(1)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    process = Server(tmp_path_factory.mktemp("server"))
+    yield process
+    assert process.stop() == 0
+
+
+@pytest.fixture()
+def channel(server):
+    with grpc.insecure_channel(server.address) as connection:
+        yield connection
+
+
+@pytest.fixture()
+def stub(api, channel):
+    return api.generation_grpc.GenerationServiceStub(channel)
+
+
+def greedy(api, max_tokens, **more):
+    return api.generation.GenerateRequest(
+        prompt={"text": PROMPT}, sampling={"temperature": 0}, stopping={"max_tokens": max_tokens},
+        **more)
+
+
+def test_unary_with_and_without_a_policy(api, stub):
+    plain = stub.Generate(greedy(api, 16))
+    masked = stub.Generate(greedy(api, 16, mask={"policies": ["no-python"]}))
+    assert plain.completions[0].text != masked.completions[0].text
+    assert len(plain.completions[0].token_ids) == 16
+    assert plain.finishes[0].finish_reason == api.generation.FINISH_REASON_LENGTH
+    assert [policy.name for policy in masked.header.mask.policies] == ["no-python"]
+    assert masked.header.mask.digest != plain.header.mask.digest
+    assert masked.finishes[0].removed_weight_share > 0
+    assert plain.finishes[0].removed_weight_share == 0
+
+
+def test_stream_equals_unary(api, stub):
+    unary = stub.Generate(greedy(api, 16))
+    call = stub.GenerateStream(api.generation.GenerateStreamRequest(request=greedy(api, 16)))
+    messages = list(call)
+    assert [m.WhichOneof("event") for m in (messages[0], messages[-1])] == ["header", "finish"]
+    assert "".join(m.delta.text for m in messages) == unary.completions[0].text
+    assert dict(call.initial_metadata())["monet-mask-digest"] == messages[0].header.mask.digest
+    assert call.code() == grpc.StatusCode.OK
+
+
+def test_cancel(api, stub):
+    request = api.generation.GenerateStreamRequest(request=greedy(api, MANY_TOKENS))
+    call = stub.GenerateStream(request)
+    next(call)
+    next(call)
+    call.cancel()
+    with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
+        list(call)
+    assert call.code() == grpc.StatusCode.CANCELLED
+    assert stub.Generate(greedy(api, 1)).completions[0].token_ids  # the server goes on
+
+
+def test_deadline(api, stub):
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Generate(greedy(api, MANY_TOKENS), timeout=0.05)
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_errors_have_their_codes(api, stub):
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Generate(greedy(api, 1, mask={"policies": ["nobody"]}))
+    assert error.value.code() == grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Generate(greedy(api, 0))
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "stopping.max_tokens is 0, range 1 to 512" in error.value.details()
+
+
+def test_score_and_policies(api, stub, channel):
+    score = stub.Score(api.generation.ScoreRequest(prompt={"text": PROMPT}))
+    assert len(score.logprobs) == score.header.prompt_tokens - 1
+    assert score.total_logprob == pytest.approx(sum(score.logprobs))
+    policies = api.policy_grpc.PolicyServiceStub(channel)
+    listed = policies.ListPolicies(api.policy.ListPoliciesRequest()).policies
+    assert len(listed) == 12
+    one = policies.GetPolicy(api.policy.GetPolicyRequest(policy=f"no-c@{listed[1].digest}"))
+    assert one.policy == listed[1]
+
+
+def test_health_check_and_watch(tmp_path):
+    server = Server(tmp_path)
+    with grpc.insecure_channel(server.address) as connection:
+        health = health_pb2_grpc.HealthStub(connection)
+        for service in SERVICES:
+            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as error:
+            health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
+        assert error.value.code() == grpc.StatusCode.NOT_FOUND
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICES[1]), timeout=20)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert server.process.wait(timeout=30) == 0
+
+
+def test_reflection(channel):
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert set(SERVICES[1:]) <= set(database.get_services())
+    described = database.FindFileContainingSymbol("monet.v1.GenerationService")
+    methods = {method.name for method in described.service[0].method}
+    assert {"Generate", "GenerateStream", "Score", "GetModel"} <= methods
