@@ -148,7 +148,11 @@ absl::Status Checkpoint::MatchTensors() {
       file_of.emplace(info.name, file.get());
     }
   }
-  MONET_RETURN_IF_ERROR(CheckTensors(table, present));
+  const absl::Status checked = CheckTensors(table, present);
+  if (!checked.ok()) {
+    return InvalidArgument("{}: {}", files_.size() == 1 ? kSingleFile : kIndexFile,
+                           Message(checked));
+  }
   std::map<std::string_view, const TensorInfo*> info_of;
   for (const TensorInfo& info : present) info_of.emplace(info.name, &info);
   for (const TensorSpec& spec : table) {

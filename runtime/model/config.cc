@@ -107,8 +107,12 @@ absl::Status ReadForm(const Json& json, ModelConfig* config) {
     return InvalidArgument("{}: moe_decompose is \"{}\", allowed: vertical, horizontal", kFile,
                            Printable(decompose));
   }
-  if (FindMember(json, "rope_scaling") != nullptr) {
-    return InvalidArgument("{}: rope_scaling is given, allowed: null", kFile);
+  // rope_parameters replaces rope_theta and rope_scaling in newer Hugging Face releases; ignoring
+  // it would compute with a default rotation base.
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (FindMember(json, key) != nullptr) {
+      return InvalidArgument("{}: {} is given, allowed: null", kFile, key);
+    }
   }
   bool attention_bias = false;
   MONET_RETURN_IF_ERROR(ReadOptionalBool(json, "attention_bias", &attention_bias));

@@ -88,11 +88,13 @@ TEST_F(CheckpointTest, RefusesMissingAndSurplusTensors) {
   auto less = files_;
   less.tensors.erase("model.layers.2.router.w2.weight");
   less.Write(folder_.path());
-  EXPECT_EQ(ErrorOf(), "tensor model.layers.2.router.w2.weight is missing");
+  EXPECT_EQ(ErrorOf(), "model.safetensors: tensor model.layers.2.router.w2.weight is missing");
   auto more = files_;
   more.tensors["model.layers.1.router.w1.weight"] = more.tensors["model.layers.0.router.w1.weight"];
   more.Write(folder_.path());
-  EXPECT_THAT(ErrorOf(), HasSubstr("tensor model.layers.1.router.w1.weight is not part of"));
+  EXPECT_THAT(
+      ErrorOf(),
+      HasSubstr("model.safetensors: tensor model.layers.1.router.w1.weight is not part of"));
 }
 
 TEST_F(CheckpointTest, BatchCountersMayBeAbsent) {

@@ -146,6 +146,8 @@ TEST(ConfigTest, RefusesOtherArchitectures) {
   EXPECT_THAT(ErrorWith("moe_decompose", "\"diagonal\""), HasSubstr("moe_decompose is"));
   EXPECT_THAT(ErrorWith("rope_scaling", "{\"type\": \"linear\", \"factor\": 2}"),
               HasSubstr("rope_scaling is given, allowed: null"));
+  EXPECT_THAT(ErrorWith("rope_parameters", "{\"rope_theta\": 5e4}"),
+              HasSubstr("rope_parameters is given, allowed: null"));
   EXPECT_THAT(ErrorWith("attention_bias", "true"), HasSubstr("attention_bias is true"));
   EXPECT_THAT(ErrorWith("attention_bias", "1"), HasSubstr("attention_bias is not true or false"));
   EXPECT_THAT(ErrorWith("tie_word_embeddings", "\"yes\""), HasSubstr("tie_word_embeddings"));

@@ -301,6 +301,42 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values("reference", "cpu")),
     [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param); });
 
+// Fails when a head keeps fewer than all experts of a side.
+class AllKept : public ForwardObserver {
+ public:
+  explicit AllKept(const ModelConfig& config) : config_(config) {}
+  void OnRouting(int32_t, const kernels::Routing& routing, int32_t tokens) override {
+    for (int32_t n = 0; n < tokens * 2 * config_.routing_heads; ++n) {
+      EXPECT_EQ(routing.count[n], config_.experts);
+      ++lists;
+    }
+  }
+  int32_t lists = 0;
+
+ private:
+  const ModelConfig& config_;
+};
+
+TEST(ForwardTopKTest, KOfAllExpertsKeepsAllOnEveryBackend) {
+  testing::CheckpointFiles files = testing::CheckpointFiles::Read(testing::GoldenFolder("vd_tiny"));
+  files.SetConfig("moe_topk", "16");
+  testing::TemporaryFolder folder;
+  files.Write(folder.path());
+  std::vector<float> reference;
+  for (const char* backend : {"reference", "cpu"}) {
+    const LoadedModel model = LoadedModel::Load(folder.path(), backend);
+    const auto forward = model.MakeForward(LimitsOf());
+    AllKept observer(model.weights->config());
+    forward->set_observer(&observer);
+    TestSequence sequence = {.ids = RandomIds(256, 16, 3), .blocks = {3, 1, 0, 2}};
+    const StepRows rows = RunToEnd(forward.get(), &sequence, 16);
+    EXPECT_EQ(observer.lists, 16 * 2 * 2 * 2);  // tokens, sides, heads, routers
+    if (reference.empty()) reference = rows.logits;
+    testing::ExpectClose(rows.logits, reference, 2e-4 * testing::StandardDeviation(reference),
+                         backend);
+  }
+}
+
 TEST(ForwardCreateTest, RefusesLimitsOutOfRange) {
   const LoadedModel model = LoadedModel::Load(testing::GoldenFolder("vd_tiny"), "reference");
   const auto error = [&model](const StepLimits& limits) {
