@@ -1,16 +1,12 @@
 // monetctl generate: one completion, whole or as a stream.
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
-#include "cli/call_options.h"
 #include "cli/commands.h"
 #include "cli/connection.h"
 #include "cli/exit_status.h"
+#include "cli/generate_arguments.h"
 #include "cli/json_shapes.h"
-#include "cli/options.h"
-#include "cli/text_input.h"
 
 namespace monet::cli {
 namespace {
@@ -24,89 +20,6 @@ constexpr char kExample[] =
     "text, policies, mask_digest, usage, finish_reason, token_ids, seed and what identifies call\n"
     "and model. With --stream --json a line a message (\"event\": header, delta or finish), the\n"
     "last line being that object.";
-
-struct GenerateArguments {
-  explicit GenerateArguments(CLI::App* app);
-  absl::StatusOr<v1::GenerateRequest> Read() const;
-
-  ServerArguments server;
-  MaskArguments mask;
-  CLI::Option *max_tokens, *temperature, *top_k, *top_p, *seed, *stop, *stop_token_id;
-  CLI::Option *model, *request_id, *prompt;
-  bool stream = false;
-  bool json = false;
-  bool logprobs = false;
-};
-
-GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app) {
-  max_tokens = AddValue(app, "--max-tokens", "N",
-                        "Most tokens to generate, from 1.\n"
-                        "Default: the smaller of 256 and what the context leaves");
-  temperature =
-      AddValue(app, "--temperature", "T",
-               "Divides the logits, 0 to 100; 0 takes the most probable token.\nDefault: 1");
-  top_k = AddValue(app, "--top-k", "K", "Keep the K most probable tokens; 0 keeps all. Default: 0");
-  top_p = AddValue(app, "--top-p", "P",
-                   "Keep the fewest tokens whose probability reaches P, above 0 to 1.\nDefault: 1");
-  seed = AddValue(app, "--seed", "S",
-                  "Seed of the random numbers, 0 to 18446744073709551615.\n"
-                  "Default: drawn by the server and returned");
-  stop =
-      AddRepeated(app, "--stop", "TEXT",
-                  "End before this text; may be repeated, at most 16 of 256 bytes.\nDefault: none");
-  stop_token_id = AddRepeated(app, "--stop-token-id", "ID",
-                              "End at this token id; may be repeated, at most 64. Default: none\n"
-                              "(the end-of-sequence token always ends)");
-  model = AddValue(app, "--model", "NAME",
-                   "Refuse to run on a model of another name. Default: whatever is served");
-  request_id = AddValue(app, "--request-id", "ID",
-                        "Your own id for the server's log, at most 128 visible ASCII characters.\n"
-                        "Default: made by the server");
-  app->add_flag("--logprobs", logprobs,
-                "Return each token's natural-log probability (with --json)");
-  app->add_flag("--stream", stream, "Print the text as it is generated");
-  app->add_flag("--json", json, "Print JSON");
-  prompt = AddValue(app, "PROMPT", "",
-                    "Text to continue, may be ''; <s> is put before it. '-' reads standard\n"
-                    "input. After '--' a prompt may begin with '-'")
-               ->required();
-}
-
-absl::StatusOr<v1::GenerateRequest> GenerateArguments::Read() const {
-  v1::GenerateRequest request;
-  v1::SamplingParams* sampling = request.mutable_sampling();
-  MONET_ASSIGN_OR_RETURN(const auto temperature_value, FiniteOf(temperature));
-  if (temperature_value) sampling->set_temperature(*temperature_value);
-  MONET_ASSIGN_OR_RETURN(const auto top_k_value, Int32Of(top_k));
-  if (top_k_value) sampling->set_top_k(*top_k_value);
-  MONET_ASSIGN_OR_RETURN(const auto top_p_value, FiniteOf(top_p));
-  if (top_p_value) sampling->set_top_p(*top_p_value);
-  MONET_ASSIGN_OR_RETURN(const auto seed_value, Uint64Of(seed));
-  if (seed_value) sampling->set_seed(*seed_value);
-
-  v1::StopConditions* stopping = request.mutable_stopping();
-  MONET_ASSIGN_OR_RETURN(const auto max_tokens_value, Int32Of(max_tokens));
-  if (max_tokens_value) stopping->set_max_tokens(*max_tokens_value);
-  MONET_ASSIGN_OR_RETURN(std::vector<std::string> stop_texts, TextsOf(stop));
-  for (std::string& text : stop_texts) stopping->add_stop(std::move(text));
-  MONET_ASSIGN_OR_RETURN(const std::vector<int32_t> stop_ids, Int32sOf(stop_token_id));
-  for (int32_t id : stop_ids) stopping->add_stop_token_ids(id);
-
-  MONET_ASSIGN_OR_RETURN(const auto model_name, TextOf(model));
-  if (model_name) request.set_model(*model_name);
-  MONET_ASSIGN_OR_RETURN(const auto id, TextOf(request_id));
-  if (id) request.set_request_id(*id);
-  if (logprobs) request.mutable_logprob_options()->set_logprobs(true);
-
-  MONET_ASSIGN_OR_RETURN(*request.mutable_mask(), mask.Read());
-  std::string text = prompt->results()[0];
-  if (text == "-") {
-    MONET_ASSIGN_OR_RETURN(text, ReadInput(text));
-  }
-  MONET_RETURN_IF_ERROR(RequireUtf8("PROMPT", text));
-  request.mutable_prompt()->set_text(std::move(text));
-  return request;
-}
 
 Json WholeJson(const v1::ResponseHeader& header, const v1::Completion& completion,
                const v1::Finish& finish, bool logprobs) {

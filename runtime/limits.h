@@ -33,6 +33,7 @@ inline constexpr size_t kMaxExplicitExperts = 1 << 20;  // ids, rows and columns
 inline constexpr size_t kMaxStopStrings = 16;
 inline constexpr size_t kMaxStopStringBytes = 256;
 inline constexpr size_t kMaxStopTokenIds = 64;
+inline constexpr size_t kMaxLogitBias = 1024;  // entries of sampling.logit_bias
 inline constexpr size_t kMaxPolicyNameBytes = 63;
 
 // server

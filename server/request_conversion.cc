@@ -1,18 +1,13 @@
 #include "server/request_conversion.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "runtime/limits.h"
-#include "runtime/sample/sampler.h"
 #include "runtime/tokenizer/tokenizer.h"
+#include "server/sampling_conversion.h"
 
 namespace monet::server {
 namespace {
-
-// Below this a division of logits by the temperature can overflow.
-constexpr double kMinTemperature = 1e-6;
-constexpr double kMaxTemperature = 100;
 
 absl::Status NotImplemented(const char* field, const char* allowed) {
   return InvalidArgument("{} is not implemented in this version: leave it out or give {}", field,
@@ -156,65 +151,14 @@ absl::Status ConvertMask(const v1::MaskSpec& mask, const MaskShape& shape, MaskC
   return absl::OkStatus();
 }
 
-bool OrdinaryNumber(double value) {
-  return std::isfinite(value) && std::fpclassify(value) != FP_SUBNORMAL;
-}
-
-absl::Status RefuseUnimplementedSampling(const v1::SamplingParams& sampling) {
-  // The negated comparisons also refuse NaN.
-  if (sampling.has_min_p() && !(sampling.min_p() == 0)) {
-    return NotImplemented("sampling.min_p", "0");
-  }
-  if (sampling.has_presence_penalty() && !(sampling.presence_penalty() == 0)) {
-    return NotImplemented("sampling.presence_penalty", "0");
-  }
-  if (sampling.has_frequency_penalty() && !(sampling.frequency_penalty() == 0)) {
-    return NotImplemented("sampling.frequency_penalty", "0");
-  }
-  if (sampling.has_repetition_penalty() && !(sampling.repetition_penalty() == 1)) {
-    return NotImplemented("sampling.repetition_penalty", "1");
-  }
-  if (!sampling.logit_bias().empty()) return NotImplemented("sampling.logit_bias", "no entries");
-  return absl::OkStatus();
-}
-
-absl::Status ConvertSampling(const v1::SamplingParams& from, const ServedShape& shape,
-                             CallInput* input) {
-  MONET_RETURN_IF_ERROR(RefuseUnimplementedSampling(from));
-  SamplingParams& to = input->engine.sampling;
-  if (from.has_temperature()) {
-    const double t = from.temperature();
-    if (!OrdinaryNumber(t) || t > kMaxTemperature || (t != 0 && t < kMinTemperature)) {
-      return InvalidArgument("sampling.temperature is {}, range 0, or {} to {}", t, kMinTemperature,
-                             kMaxTemperature);
-    }
-    to.temperature = t;
-  }
-  if (from.has_top_k()) {
-    if (from.top_k() < 0 || from.top_k() > shape.vocabulary) {
-      return InvalidArgument("sampling.top_k is {}, range 0 to {}", from.top_k(), shape.vocabulary);
-    }
-    to.top_k = from.top_k();
-  }
-  if (from.has_top_p()) {
-    const double p = from.top_p();
-    if (!OrdinaryNumber(p) || p <= 0 || p > 1) {
-      return InvalidArgument("sampling.top_p is {}, range above 0 to 1", p);
-    }
-    to.top_p = p;
-  }
-  if (from.has_seed()) input->seed = from.seed();
-  return absl::OkStatus();
-}
-
 absl::Status ConvertStopping(const v1::StopConditions& from, const ServedShape& shape,
                              CallInput* input) {
-  if (from.has_min_tokens() && from.min_tokens() != 0) {
-    return NotImplemented("stopping.min_tokens", "0");
+  if (from.min_tokens() < 0 || from.min_tokens() > shape.context) {
+    return InvalidArgument("stopping.min_tokens is {}, range 0 to {}", from.min_tokens(),
+                           shape.context);
   }
-  if (from.has_ignore_eos() && from.ignore_eos()) {
-    return NotImplemented("stopping.ignore_eos", "false");
-  }
+  input->engine.min_tokens = from.min_tokens();
+  input->engine.ignore_eos = from.ignore_eos();
   if (from.has_max_tokens()) {
     if (from.max_tokens() < 1 || from.max_tokens() > shape.context) {
       return InvalidArgument("stopping.max_tokens is {}, range 1 to {}", from.max_tokens(),
@@ -281,7 +225,9 @@ absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
     return InvalidArgument("n is {}, range 1 to 1 in this version", request.n());
   }
   if (request.has_echo() && request.echo()) return NotImplemented("echo", "false");
-  MONET_RETURN_IF_ERROR(ConvertSampling(request.sampling(), shape, &input));
+  MONET_RETURN_IF_ERROR(
+      ConvertSamplingParams(request.sampling(), shape.vocabulary, &input.engine.sampling));
+  if (request.sampling().has_seed()) input.seed = request.sampling().seed();
   MONET_RETURN_IF_ERROR(ConvertStopping(request.stopping(), shape, &input));
   MONET_RETURN_IF_ERROR(ConvertLogprobs(request.logprob_options(), &input));
   MONET_RETURN_IF_ERROR(ConvertCommon(request, shape, &input));
@@ -316,6 +262,10 @@ absl::Status FitContext(const ServedShape& shape, CallInput* input) {
   if (wanted > rest) {
     return InvalidArgument("prompt is {} tokens and stopping.max_tokens {}: together {}, limit {}",
                            prompt, wanted, prompt + wanted, shape.context);
+  }
+  if (input->engine.min_tokens > wanted) {
+    return InvalidArgument("stopping.min_tokens is {}, range 0 to {}, which is max_tokens",
+                           input->engine.min_tokens, wanted);
   }
   input->engine.max_tokens = static_cast<int32_t>(wanted);
   return absl::OkStatus();

@@ -40,6 +40,10 @@ struct EngineRequest {
   uint64_t seed = 0;
   std::vector<std::string> stop_strings;
   std::vector<int32_t> stop_token_ids;  // beside the model's eos
+  // Nothing stops before this many tokens: stop tokens cannot be chosen, and their text is not
+  // searched for stop strings. [0, max_tokens]
+  int32_t min_tokens = 0;
+  bool ignore_eos = false;  // the model's eos does not stop (unless among stop_token_ids)
   bool logprobs = false;
 };
 

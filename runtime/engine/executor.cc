@@ -48,8 +48,8 @@ void SyncExecutor::Run(const StepWork& work) {
       row.id = task.target;
       row.logprob = LogProb(logits, task.target);
     } else {
-      const SampledToken token =
-          sampler_.Sample(logits, task.sampling, task.seed, /*sample=*/0, task.position);
+      const SampledToken token = sampler_.Sample(logits, *task.sampling, task.sequence, task.seed,
+                                                 /*sample=*/0, task.position);
       row.id = token.id;
       row.logprob = token.logprob;
     }

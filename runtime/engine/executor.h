@@ -11,13 +11,15 @@
 
 namespace monet {
 
-// What is wanted of one row of logits.
+// What is wanted of one row of logits. What it points to belongs to the sequence and must live
+// unchanged as long as the step.
 struct RowTask {
   enum class Kind : uint8_t { kSample, kScore };
 
   Kind kind = Kind::kSample;
   // kSample: the next token.
-  SamplingParams sampling;
+  const SamplingParams* sampling = nullptr;
+  SequenceContext sequence;
   uint64_t seed = 0;
   uint64_t position = 0;  // of the new token in its sequence
   // kScore: the log-probability of this token.

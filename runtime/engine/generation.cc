@@ -12,7 +12,11 @@ Generation::Generation(EngineRequest request, const TokenText* text, Clock::time
       text_(text),
       submitted_(submitted),
       decoder_(request_.stop_strings),
-      tokens_(request_.prompt_ids) {}
+      tokens_(request_.prompt_ids),
+      stop_ids_(request_.stop_token_ids) {
+  if (!request_.ignore_eos && text_->eos_id >= 0) stop_ids_.push_back(text_->eos_id);
+  if (request_.sampling.has_penalties()) history_.AddPrompt(request_.prompt_ids);
+}
 
 int32_t Generation::PrefillTokens(const EngineRequest& request) {
   const auto prompt = static_cast<int32_t>(request.prompt_ids.size());
@@ -25,7 +29,9 @@ RowTask Generation::TaskFor(int32_t position) const {
     task.kind = RowTask::Kind::kScore;
     task.target = tokens_[position + 1];
   } else {
-    task.sampling = request_.sampling;
+    task.sampling = &request_.sampling;
+    task.sequence.history = &history_;
+    if (completion_tokens_ < request_.min_tokens) task.sequence.forbidden = stop_ids_;
     task.seed = request_.seed;
     task.position = static_cast<uint64_t>(position) + 1;
   }
@@ -61,6 +67,7 @@ void Generation::AddRow(const RowResult& row, Clock::time_point now) {
 
 void Generation::AddGenerated(int32_t id) {
   tokens_.push_back(id);
+  if (request_.sampling.has_penalties()) history_.AddGenerated(id);
   ++completion_tokens_;
   if (IsStopToken(id)) {
     delta_.text += decoder_.Flush();
@@ -68,7 +75,8 @@ void Generation::AddGenerated(int32_t id) {
     Finish(FinishReason::kStop);
     return;
   }
-  delta_.text += decoder_.Push(text_->bytes(id));
+  delta_.text += decoder_.Push(text_->bytes(id),
+                               /*may_stop=*/completion_tokens_ > request_.min_tokens);
   const bool last = completion_tokens_ == request_.max_tokens;
   // What was held back may complete a stop string only now.
   if (last && !decoder_.stopped()) delta_.text += decoder_.Flush();
@@ -81,8 +89,7 @@ void Generation::AddGenerated(int32_t id) {
 }
 
 bool Generation::IsStopToken(int32_t id) const {
-  const std::vector<int32_t>& ids = request_.stop_token_ids;
-  return id == text_->eos_id || std::find(ids.begin(), ids.end(), id) != ids.end();
+  return std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end();
 }
 
 void Generation::Finish(FinishReason reason) {

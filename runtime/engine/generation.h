@@ -8,6 +8,7 @@
 
 #include "runtime/engine/engine.h"
 #include "runtime/engine/executor.h"
+#include "runtime/sample/token_history.h"
 #include "runtime/tokenizer/stream_decoder.h"
 
 namespace monet {
@@ -24,7 +25,7 @@ class Generation {
   static int32_t PrefillTokens(const EngineRequest& request);
 
   int32_t TokenAt(int32_t position) const { return tokens_[position]; }
-  // What the logits of the row at `position` are for.
+  // What the logits of the row at `position` are for. Points into this, until the next AddRow.
   RowTask TaskFor(int32_t position) const;
 
   // The first step that has rows of it begins.
@@ -50,7 +51,9 @@ class Generation {
   const TokenText* text_;
   Clock::time_point submitted_;
   StreamDecoder decoder_;
-  std::vector<int32_t> tokens_;  // prompt, then what was generated
+  std::vector<int32_t> tokens_;    // prompt, then what was generated
+  TokenHistory history_;           // kept when there are penalties
+  std::vector<int32_t> stop_ids_;  // whatever ends it, eos too unless ignored
   int32_t completion_tokens_ = 0;
   int32_t scored_tokens_ = 0;
   EngineDelta delta_;  // not yet handed out

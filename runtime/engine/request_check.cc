@@ -1,5 +1,6 @@
 #include "runtime/engine/request_check.h"
 
+#include <set>
 #include <span>
 
 #include "runtime/limits.h"
@@ -34,6 +35,21 @@ absl::Status CheckStops(const EngineRequest& request, int32_t vocabulary) {
   return CheckIds(request.stop_token_ids, "stop_token_ids", vocabulary);
 }
 
+absl::Status CheckMinTokens(const EngineRequest& request, int32_t vocabulary) {
+  if (request.min_tokens < 0 || request.min_tokens > request.max_tokens) {
+    return InvalidArgument("min_tokens is {}, must be from 0 to max_tokens, {}", request.min_tokens,
+                           request.max_tokens);
+  }
+  if (request.min_tokens == 0) return absl::OkStatus();
+  // One more than they are: the model's eos.
+  const std::set<int32_t> stops(request.stop_token_ids.begin(), request.stop_token_ids.end());
+  if (static_cast<int64_t>(stops.size()) + 1 >= vocabulary) {
+    return InvalidArgument("stop_token_ids leave no token to generate before min_tokens, {}",
+                           request.min_tokens);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckEngineRequest(const EngineRequest& request, int32_t vocabulary,
@@ -56,7 +72,8 @@ absl::Status CheckEngineRequest(const EngineRequest& request, int32_t vocabulary
         request.max_tokens, max_context - prompt, max_context, prompt);
   }
   MONET_RETURN_IF_ERROR(CheckSamplingParams(request.sampling, vocabulary));
-  return CheckStops(request, vocabulary);
+  MONET_RETURN_IF_ERROR(CheckStops(request, vocabulary));
+  return CheckMinTokens(request, vocabulary);
 }
 
 }  // namespace monet

@@ -2,15 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
+#include "runtime/limits.h"
 #include "runtime/sample/philox.h"
 
 namespace monet {
 namespace {
 
 // The most probable token; the lowest id wins a tie.
-int32_t ArgMax(std::span<const float> logits) {
+template <typename Logit>
+int32_t ArgMax(std::span<const Logit> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
@@ -42,6 +45,42 @@ int32_t PickAt(double target, size_t count, const std::vector<double>& weights, 
   return last;
 }
 
+absl::Status CheckPenalties(const SamplingParams& params) {
+  // Written so that NaN fails.
+  if (!(std::abs(params.presence_penalty) <= kMaxPenalty)) {
+    return InvalidArgument("presence_penalty is {}, must be from {} to {}", params.presence_penalty,
+                           -kMaxPenalty, kMaxPenalty);
+  }
+  if (!(std::abs(params.frequency_penalty) <= kMaxPenalty)) {
+    return InvalidArgument("frequency_penalty is {}, must be from {} to {}",
+                           params.frequency_penalty, -kMaxPenalty, kMaxPenalty);
+  }
+  if (!(params.repetition_penalty >= kMinRepetitionPenalty &&
+        params.repetition_penalty <= kMaxPenalty)) {
+    return InvalidArgument("repetition_penalty is {}, must be from {} to {}",
+                           params.repetition_penalty, kMinRepetitionPenalty, kMaxPenalty);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckLogitBias(const std::vector<LogitBias>& biases, int32_t vocabulary) {
+  if (biases.size() > limits::kMaxLogitBias) {
+    return InvalidArgument("logit_bias has {} entries, limit {}", biases.size(),
+                           limits::kMaxLogitBias);
+  }
+  for (const LogitBias& entry : biases) {
+    if (entry.id < 0 || entry.id >= vocabulary) {
+      return InvalidArgument("logit_bias has token {}, must be from 0 to {}", entry.id,
+                             vocabulary - 1);
+    }
+    if (!(std::abs(entry.bias) <= kMaxLogitBiasValue)) {
+      return InvalidArgument("logit_bias of token {} is {}, must be from {} to {}", entry.id,
+                             entry.bias, -kMaxLogitBiasValue, kMaxLogitBiasValue);
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckSamplingParams(const SamplingParams& params, int32_t vocabulary) {
@@ -56,7 +95,11 @@ absl::Status CheckSamplingParams(const SamplingParams& params, int32_t vocabular
   if (!(params.top_p > 0 && params.top_p <= 1)) {
     return InvalidArgument("top_p is {}, must be above 0 and at most 1", params.top_p);
   }
-  return absl::OkStatus();
+  if (!(params.min_p >= 0 && params.min_p <= 1)) {
+    return InvalidArgument("min_p is {}, must be from 0 to 1", params.min_p);
+  }
+  MONET_RETURN_IF_ERROR(CheckPenalties(params));
+  return CheckLogitBias(params.logit_bias, vocabulary);
 }
 
 double UniformAt(uint64_t seed, uint32_t sample, uint64_t position) {
@@ -69,28 +112,66 @@ double UniformAt(uint64_t seed, uint32_t sample, uint64_t position) {
 }
 
 SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams& params,
-                             uint64_t seed, uint32_t sample, uint64_t position) {
+                             const SequenceContext& sequence, uint64_t seed, uint32_t sample,
+                             uint64_t position) {
+  const double uniform = UniformAt(seed, sample, position);
+  const bool penalised = sequence.history != nullptr && params.has_penalties();
+  int32_t id = 0;
+  if (penalised || !params.logit_bias.empty() || !sequence.forbidden.empty()) {
+    Adjust(logits, params, sequence);
+    id = Choose(std::span<const double>(adjusted_), params, uniform);
+  } else {
+    id = Choose(logits, params, uniform);
+  }
+  return {id, LogProb(logits, id)};
+}
+
+void Sampler::Adjust(std::span<const float> logits, const SamplingParams& params,
+                     const SequenceContext& sequence) {
+  adjusted_.assign(logits.begin(), logits.end());
+  for (const LogitBias& entry : params.logit_bias) adjusted_[entry.id] += entry.bias;
+  if (sequence.history != nullptr && params.has_penalties()) {
+    // The map's order does not matter: each token is adjusted by itself.
+    for (const auto& [id, times] : sequence.history->times_generated()) {
+      double& logit = adjusted_[id];
+      logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+      logit -= params.frequency_penalty * times;
+      if (times > 0) logit -= params.presence_penalty;
+    }
+  }
+  for (int32_t id : sequence.forbidden) {
+    if (id < 0 || static_cast<size_t>(id) >= adjusted_.size()) continue;
+    adjusted_[id] = -std::numeric_limits<double>::infinity();
+  }
+}
+
+template <typename Logit>
+int32_t Sampler::Choose(std::span<const Logit> logits, const SamplingParams& params,
+                        double uniform) {
   const size_t vocabulary = logits.size();
   const int32_t best = ArgMax(logits);
   const double max = logits[best];
-  if (params.temperature == 0 || params.top_k == 1) return {best, LogProbOf(logits, best, max)};
+  if (params.temperature == 0 || params.top_k == 1) return best;
 
   weights_.resize(vocabulary);
-  double total = 0;  // of all tokens, ids ascending
+  double total = 0;  // of what min_p keeps, ids ascending
   for (size_t id = 0; id < vocabulary; ++id) {
-    weights_[id] = std::exp((logits[id] - max) / params.temperature);
-    total += weights_[id];
+    double weight = std::exp((logits[id] - max) / params.temperature);
+    if (weight < params.min_p) weight = 0;  // the most probable token has weight 1
+    weights_[id] = weight;
+    total += weight;
   }
-
-  const double uniform = UniformAt(seed, sample, position);
   const bool top_k = params.top_k > 0 && static_cast<size_t>(params.top_k) < vocabulary;
-  if (!top_k && params.top_p >= 1) {
-    const int32_t id = PickAt(uniform * total, vocabulary, weights_,
-                              [](size_t n) { return static_cast<int32_t>(n); });
-    return {id, LogProbOf(logits, id, max)};
-  }
+  if (top_k || params.top_p < 1) return ChooseAmongTop(logits, params, total, uniform);
+  return PickAt(uniform * total, vocabulary, weights_,
+                [](size_t n) { return static_cast<int32_t>(n); });
+}
 
+template <typename Logit>
+int32_t Sampler::ChooseAmongTop(std::span<const Logit> logits, const SamplingParams& params,
+                                double total, double uniform) {
   // Most probable first, only as many as the filters keep: a heap costs V plus log V for each.
+  const size_t vocabulary = logits.size();
   candidates_.resize(vocabulary);
   std::iota(candidates_.begin(), candidates_.end(), 0);
   const auto less = [&](int32_t a, int32_t b) {
@@ -104,7 +185,7 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
     return weights_[candidates_[vocabulary - kept]];
   };
   double sum = 0;
-  if (top_k) {
+  if (params.top_k > 0 && static_cast<size_t>(params.top_k) < vocabulary) {
     for (int32_t n = 0; n < params.top_k; ++n) sum += pop();
     if (params.top_p < 1) {
       const double target = params.top_p * sum;
@@ -117,9 +198,8 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
   } else {
     while (kept < vocabulary && sum < params.top_p * total) sum += pop();
   }
-  const int32_t id = PickAt(uniform * sum, kept, weights_,
-                            [&](size_t n) { return candidates_[vocabulary - 1 - n]; });
-  return {id, LogProbOf(logits, id, max)};
+  return PickAt(uniform * sum, kept, weights_,
+                [&](size_t n) { return candidates_[vocabulary - 1 - n]; });
 }
 
 SampledToken SampleToken(std::span<const float> logits, const SamplingParams& params, uint64_t seed,

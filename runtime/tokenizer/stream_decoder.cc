@@ -14,10 +14,11 @@ StreamDecoder::StreamDecoder(std::vector<std::string> stop_strings)
                    [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
 }
 
-std::string StreamDecoder::Push(std::string_view bytes) {
+std::string StreamDecoder::Push(std::string_view bytes, bool may_stop) {
   if (stopped_) return "";
   incomplete_ += bytes;
   Decode(/*at_end=*/false);
+  if (!may_stop) return std::exchange(held_, std::string());
   return Release(/*at_end=*/false);
 }
 

@@ -21,8 +21,9 @@ class StreamDecoder {
 
   // Adds a token's bytes and returns the text that is now certain. When a stop string is complete,
   // the text before its first occurrence is returned, stopped() becomes true, and everything after
-  // is dropped.
-  std::string Push(std::string_view bytes);
+  // is dropped. With may_stop false, characters that are complete now are not searched for stop
+  // strings; REQUIRES: no earlier Push had it true.
+  std::string Push(std::string_view bytes, bool may_stop = true);
 
   // The end of the sequence: what was held back. An incomplete character gives U+FFFD. Ask
   // stopped() afterwards: a stop string that waited for an earlier one counts now.

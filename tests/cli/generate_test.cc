@@ -118,16 +118,56 @@ TEST_F(GenerateTest, StreamsALineAMessageAndTheObjectLast) {
 TEST_F(GenerateTest, SendsWhatWasAsked) {
   const std::string experts = WriteTemporaryFile("a.json", R"([{"router": 1, "ids": [7, 8]}])");
   const std::string more = WriteTemporaryFile("b.json", R"({"0": {"rows": [2], "columns": [3]}})");
-  ASSERT_EQ(
-      Run({"--temperature", "0", "--top-k", "5", "--top-p", "0.5", "--stop", "x", "--stop", "[y,z]",
-           "--stop-token-id", "9", "--model", "fake", "--experts", experts, "--experts", more, "p"})
-          .exit_code,
-      0);
+  ASSERT_EQ(Run({"--temperature",
+                 "0",
+                 "--top-k",
+                 "5",
+                 "--top-p",
+                 "0.5",
+                 "--stop",
+                 "x",
+                 "--stop",
+                 "[y,z]",
+                 "--stop-token-id",
+                 "9",
+                 "--model",
+                 "fake",
+                 "--experts",
+                 experts,
+                 "--experts",
+                 more,
+                 "--min-p",
+                 "0.25",
+                 "--repetition-penalty",
+                 "1.5",
+                 "--presence-penalty",
+                 "-0.5",
+                 "--frequency-penalty",
+                 "2",
+                 "--logit-bias",
+                 "7=-100",
+                 "--logit-bias",
+                 "8=1.5",
+                 "--min-tokens",
+                 "3",
+                 "--ignore-eos",
+                 "p"})
+                .exit_code,
+            0);
   const v1::GenerateRequest request = server_.generation.last_generate();
   EXPECT_TRUE(request.sampling().has_temperature());
   EXPECT_EQ(request.sampling().temperature(), 0.0);
   EXPECT_EQ(request.sampling().top_k(), 5);
   EXPECT_EQ(request.sampling().top_p(), 0.5);
+  EXPECT_EQ(request.sampling().min_p(), 0.25);
+  EXPECT_EQ(request.sampling().repetition_penalty(), 1.5);
+  EXPECT_EQ(request.sampling().presence_penalty(), -0.5);
+  EXPECT_EQ(request.sampling().frequency_penalty(), 2);
+  EXPECT_EQ(request.sampling().logit_bias().size(), 2u);
+  EXPECT_EQ(request.sampling().logit_bias().at(7), -100);
+  EXPECT_EQ(request.sampling().logit_bias().at(8), 1.5);
+  EXPECT_EQ(request.stopping().min_tokens(), 3);
+  EXPECT_TRUE(request.stopping().ignore_eos());
   EXPECT_THAT(request.stopping().stop(), ElementsAre("x", "[y,z]"));
   EXPECT_THAT(request.stopping().stop_token_ids(), ElementsAre(9));
   EXPECT_EQ(request.model(), "fake");
@@ -143,6 +183,10 @@ TEST_F(GenerateTest, LeavesDefaultsToTheServer) {
   const v1::GenerateRequest request = server_.generation.last_generate();
   EXPECT_FALSE(request.sampling().has_temperature());
   EXPECT_FALSE(request.sampling().has_seed());
+  EXPECT_FALSE(request.sampling().has_min_p());
+  EXPECT_FALSE(request.sampling().has_repetition_penalty());
+  EXPECT_FALSE(request.stopping().has_min_tokens());
+  EXPECT_FALSE(request.stopping().has_ignore_eos());
   EXPECT_FALSE(request.stopping().has_max_tokens());
   EXPECT_EQ(request.mask().policies_size(), 0);
 }
@@ -172,17 +216,25 @@ TEST_F(GenerateTest, ReadsThePromptFromStandardInput) {
 
 TEST_F(GenerateTest, LocalErrorsExitWith2) {
   const std::string bad = WriteTemporaryFile("bad.json", R"({"routers": [], "x": 1})");
-  for (const std::vector<std::string>& arguments : {std::vector<std::string>{},
-                                                    {"a", "b"},
-                                                    {"--seed", "-1", "p"},
-                                                    {"--seed", "1", "--seed", "2", "p"},
-                                                    {"--nope", "p"},
-                                                    {"--temperature", "warm", "p"},
-                                                    {"--timeout", "0", "p"},
-                                                    {"--experts", bad, "p"},
-                                                    {"--server", "http://x", "p"},
-                                                    {"\xFF"},
-                                                    {"--policy", "\xFF", "p"}}) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{},
+        {"a", "b"},
+        {"--seed", "-1", "p"},
+        {"--seed", "1", "--seed", "2", "p"},
+        {"--nope", "p"},
+        {"--temperature", "warm", "p"},
+        {"--timeout", "0", "p"},
+        {"--min-p", "nan", "p"},
+        {"--logit-bias", "7", "p"},
+        {"--logit-bias", "7=", "p"},
+        {"--logit-bias", "=1", "p"},
+        {"--logit-bias", "7=inf", "p"},
+        {"--logit-bias", "7.5=1", "p"},
+        {"--logit-bias", "7=1", "--logit-bias", "7=2", "p"},
+        {"--experts", bad, "p"},
+        {"--server", "http://x", "p"},
+        {"\xFF"},
+        {"--policy", "\xFF", "p"}}) {
     const CommandResult result = Run(arguments);
     EXPECT_EQ(result.exit_code, 2) << result.errors;
     ExpectOneErrorLine(result, "INVALID_ARGUMENT");

@@ -169,6 +169,67 @@ TEST_F(EngineCoreTest, AStopTokenAddsNoTextButFreesWhatWasHeldBack) {
   EXPECT_EQ(record.result->stop_string, "");
 }
 
+TEST_F(EngineCoreTest, MinTokensKeepsEveryStopAway) {
+  // Eos is next from position 3 on: while it may not come, the lowest id of the rest does.
+  Start({3, 4, 5, kEos, kEos, kEos, kEos, kEos});
+  EngineRequest request = Generate({3}, 10);
+  request.min_tokens = 4;
+  const Record record = RunOne(request);
+  EXPECT_THAT(record.token_ids, ElementsAre(4, 5, 0, 0, kEos));
+  EXPECT_EQ(record.result->stop_token_id, kEos);
+  request.stop_token_ids = {0, 5};
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 1, 1, 1, kEos));
+
+  // The text of the first tokens is not searched for stop strings, that of later ones is.
+  Start({3, 4, 4, 4, 4, 4});
+  request = Generate({3}, 10);
+  request.stop_strings = {"bb"};
+  EXPECT_EQ(RunOne(request).text, "");
+  request.min_tokens = 3;
+  EXPECT_EQ(RunOne(request).text, "bbb");
+  EXPECT_EQ(RunOne(request).result->stop_string, "bb");
+  EXPECT_EQ(RunOne(request).result->usage.completion_tokens, 5);
+}
+
+TEST_F(EngineCoreTest, IgnoreEosGoesOnUnlessEosIsAStopToken) {
+  Start({3, kEos, 5, kEos, 7});
+  EngineRequest request = Generate({3}, 4);
+  request.ignore_eos = true;
+  const Record record = RunOne(request);
+  EXPECT_THAT(record.token_ids, ElementsAre(kEos, 5, kEos, 7));
+  EXPECT_EQ(record.text, "ce");
+  EXPECT_EQ(record.result->finish_reason, FinishReason::kLength);
+  EXPECT_EQ(record.result->stop_token_id, -1);
+  // It is no stop, so min_tokens does not keep it away.
+  request.min_tokens = 4;
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(kEos, 5, kEos, 7));
+  request.min_tokens = 0;
+  request.stop_token_ids = {kEos};
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(kEos));
+}
+
+TEST_F(EngineCoreTest, PenaltiesSeePromptAndOutput) {
+  // The script gives token 4 a logit of 100 everywhere, all others 0.
+  Start(std::vector<int32_t>(16, 4));
+  EngineRequest request = Generate({3}, 4);
+  request.sampling.logit_bias = {{4, -97}};  // 3
+  request.sampling.frequency_penalty = 2;
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 4, 0, 1));
+  request.sampling.frequency_penalty = 0;
+  request.sampling.presence_penalty = 2;
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 4, 4, 4));
+  request.sampling.logit_bias = {{4, -98.5}};
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 0, 1, kEos));
+  // The prompt counts for the repetition penalty, and only for it: 2 becomes 1 < 1.5.
+  request.sampling = {};
+  request.sampling.temperature = 0;
+  request.sampling.logit_bias = {{4, -98}, {9, 1.5}};
+  request.sampling.repetition_penalty = 2;
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 9, 4, 4));
+  request.prompt_ids = {3, 4};
+  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(9, 4, 4, 4));
+}
+
 TEST_F(EngineCoreTest, AStopStringAcrossTokensCutsTheTextBeforeIt) {
   Start();
   EngineRequest request = Generate({3}, 10);
@@ -387,6 +448,16 @@ TEST_F(EngineCoreTest, RefusesBadRequestsNamingFieldAndLimit) {
   invalid([](R& r) { r.stop_strings.assign(17, "x"); }, "limit 16");
   invalid([](R& r) { r.stop_token_ids = {32}; }, "stop_token_ids has 32");
   invalid([](R& r) { r.stop_token_ids.assign(65, 3); }, "limit 64");
+  invalid([](R& r) { r.sampling.min_p = 2; }, "min_p");
+  invalid([](R& r) { r.sampling.logit_bias = {{32, 0}}; }, "logit_bias has token 32");
+  invalid([](R& r) { r.min_tokens = -1; }, "min_tokens is -1, must be from 0 to max_tokens, 4");
+  invalid([](R& r) { r.min_tokens = 5; }, "min_tokens is 5");
+  invalid(
+      [](R& r) {
+        r.min_tokens = 1;
+        for (int32_t id = 0; id < 31; ++id) r.stop_token_ids.push_back(id);
+      },
+      "leave no token");
   invalid([](R& r) { r.kind = R::Kind::kScore, r.prompt_ids = {3}; }, "from 2");
   EXPECT_EQ(refusal([](R& r) { r.mask = nullptr; }).code(), absl::StatusCode::kInternal);
 

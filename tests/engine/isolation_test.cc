@@ -167,6 +167,15 @@ class Mix {
     request.seed = random_();
     request.sampling.temperature = Range(1, 3) == 1 ? 0 : 0.8;
     if (Range(1, 3) == 1) request.sampling.top_p = 0.9;
+    if (Range(1, 3) == 1) {
+      request.sampling.min_p = 0.05;
+      request.sampling.repetition_penalty = 1.2;
+      request.sampling.presence_penalty = 0.5;
+      request.sampling.frequency_penalty = -0.3;
+      request.sampling.logit_bias = {{Range(3, 4095), 20}};
+      request.min_tokens = Range(0, request.max_tokens);
+      request.ignore_eos = Range(1, 2) == 1;
+    }
     request.logprobs = true;
     return request;
   }

@@ -133,7 +133,20 @@ class World {
     if (OneIn(5)) request.stop_strings.push_back("bb");
     if (OneIn(4)) request.stop_token_ids = {Range(0, kVocabulary - 1)};
     request.logprobs = OneIn(2);
+    if (OneIn(3)) AddPenalties(&request.sampling);
+    if (OneIn(5)) request.min_tokens = Range(0, request.max_tokens);
+    request.ignore_eos = OneIn(6);
     return request;
+  }
+
+  void AddPenalties(SamplingParams* sampling) {
+    if (OneIn(2)) sampling->min_p = Range(0, 100) / 100.0;
+    if (OneIn(2)) sampling->presence_penalty = Range(-20, 20) / 10.0;
+    if (OneIn(2)) sampling->frequency_penalty = Range(-20, 20) / 10.0;
+    if (OneIn(2)) sampling->repetition_penalty = Range(1, 20) / 10.0;
+    for (int32_t n = Range(0, 3); n > 0; --n) {
+      sampling->logit_bias.push_back({16 * n - Range(1, 16), Range(-50, 50) / 10.0});
+    }
   }
 
   void Arrive() {
@@ -254,6 +267,8 @@ class World {
   }
 
   static void CountEnd(const Client& client, const Record& record) {
+    if (client.request.sampling.has_penalties()) ++events_seen["penalties"];
+    if (client.request.min_tokens > 0) ++events_seen["min tokens"];
     if (client.request.kind == EngineRequest::Kind::kScore) {
       ++events_seen["scored"];
     } else if (!record.result->stop_string.empty()) {
@@ -287,9 +302,9 @@ TEST(Simulation, EveryRequestGetsWhatItGetsAlone) {
   }
   for (const auto& [event, count] : events_seen) RecordProperty(event, static_cast<int>(count));
   if (only != nullptr) return;
-  for (const char* event :
-       {"queue full", "stalled", "blocks reused", "masks set", "OK", "CANCELLED",
-        "DEADLINE_EXCEEDED", "INTERNAL", "scored", "stop string", "stop token", "length"}) {
+  for (const char* event : {"queue full", "stalled", "blocks reused", "masks set", "OK",
+                            "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "scored", "stop string",
+                            "stop token", "length", "penalties", "min tokens"}) {
     EXPECT_GE(events_seen[event], 100) << event;
   }
 }

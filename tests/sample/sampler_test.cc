@@ -54,9 +54,42 @@ TEST(UniformAt, IsUniformOverPositions) {
   EXPECT_LT(chi2, 121.1);  // 63 degrees of freedom, p = 1e-5
 }
 
+// What a sequence holds, for the reference.
+struct Sequence {
+  std::vector<int32_t> prompt;
+  std::vector<int32_t> generated;
+  std::vector<int32_t> forbidden;
+};
+
+// Bias, penalties and forbidden tokens, token by token, straight from their definitions.
+std::vector<double> ReferenceLogits(const std::vector<float>& logits, const SamplingParams& params,
+                                    const Sequence& sequence) {
+  std::vector<double> result(logits.begin(), logits.end());
+  for (size_t n = 0; n < result.size(); ++n) {
+    const auto id = static_cast<int32_t>(n);
+    double& logit = result[n];
+    for (const LogitBias& entry : params.logit_bias) {
+      if (entry.id == id) logit += entry.bias;
+    }
+    const auto times = [id](const std::vector<int32_t>& ids) {
+      return std::count(ids.begin(), ids.end(), id);
+    };
+    const auto generated = times(sequence.generated);
+    if (generated + times(sequence.prompt) > 0) {
+      logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+    }
+    logit -= params.frequency_penalty * static_cast<double>(generated);
+    if (generated > 0) logit -= params.presence_penalty;
+    if (times(sequence.forbidden) > 0) logit = -std::numeric_limits<double>::infinity();
+  }
+  return result;
+}
+
 // The definitions, word by word: probabilities of what the filters leave, by token id.
-std::vector<double> ReferenceDistribution(const std::vector<float>& logits,
-                                          const SamplingParams& params) {
+std::vector<double> ReferenceDistribution(const std::vector<float>& raw,
+                                          const SamplingParams& params,
+                                          const Sequence& sequence = {}) {
+  const std::vector<double> logits = ReferenceLogits(raw, params, sequence);
   const size_t vocabulary = logits.size();
   std::vector<size_t> order(vocabulary);
   for (size_t id = 0; id < vocabulary; ++id) order[id] = id;
@@ -67,14 +100,19 @@ std::vector<double> ReferenceDistribution(const std::vector<float>& logits,
     result[order[0]] = 1;
     return result;
   }
-  if (params.top_k > 0) order.resize(params.top_k);
+  const double best = logits[order[0]];
+  const auto relative = [&](size_t id) {
+    return std::exp((logits[id] - best) / params.temperature);
+  };
+  while (relative(order.back()) < params.min_p) order.pop_back();
+  if (params.top_k > 0) order.resize(std::min<size_t>(order.size(), params.top_k));
   double total = 0;
-  for (size_t id : order) total += std::exp((logits[id] - logits[order[0]]) / params.temperature);
+  for (size_t id : order) total += relative(id);
   double cumulative = 0;
   double kept = 0;
   for (size_t id : order) {
     if (params.top_p < 1 && cumulative >= params.top_p) break;
-    const double p = std::exp((logits[id] - logits[order[0]]) / params.temperature) / total;
+    const double p = relative(id) / total;
     cumulative += p;
     kept += p;
     result[id] = p;
@@ -97,35 +135,118 @@ double ChiSquareLimit(int degrees) {
   return degrees * std::pow(1 - a + 4.7534 * std::sqrt(a), 3);
 }
 
+// Draws at many positions and holds the frequencies against the expected probabilities.
+void ExpectDraws(const std::vector<float>& logits, const SamplingParams& params,
+                 const Sequence& sequence, uint64_t seed) {
+  TokenHistory history;
+  history.AddPrompt(sequence.prompt);
+  for (int32_t id : sequence.generated) history.AddGenerated(id);
+  const SequenceContext context = {&history, sequence.forbidden};
+  const std::vector<double> expected = ReferenceDistribution(logits, params, sequence);
+  constexpr int kDraws = 20000;
+  Sampler sampler;
+  std::vector<int> counts(logits.size());
+  for (int draw = 0; draw < kDraws; ++draw) {
+    ++counts[sampler.Sample(logits, params, context, seed, 0, draw).id];
+  }
+  double chi2 = 0;
+  int degrees = -1;
+  for (size_t id = 0; id < logits.size(); ++id) {
+    const double mean = expected[id] * kDraws;
+    if (expected[id] == 0) {
+      EXPECT_EQ(counts[id], 0) << "token " << id << " was filtered out";
+    } else if (mean < 5) {  // too rare for the approximation, but not for ever
+      EXPECT_LT(counts[id], 40) << "token " << id;
+    } else {
+      ++degrees;
+      chi2 += (counts[id] - mean) * (counts[id] - mean) / mean;
+    }
+  }
+  if (degrees > 0) {
+    EXPECT_LT(chi2, ChiSquareLimit(degrees));
+  }
+}
+
 TEST(SampleToken, DrawsFromTheReferenceDistribution) {
   const std::vector<SamplingParams> cases = {
       {1.0, 0, 1.0}, {0.5, 0, 1.0}, {2.5, 0, 1.0}, {1.0, 5, 1.0},  {1.0, 1, 1.0},  {1.0, 24, 1.0},
       {1.0, 0, 0.9}, {1.0, 0, 0.3}, {0.7, 6, 0.8}, {1.5, 24, 0.5}, {1.0, 0, 1e-9}, {0.0, 0, 1.0}};
-  Sampler sampler;
   for (size_t n = 0; n < cases.size(); ++n) {
     SCOPED_TRACE(n);
-    const std::vector<float> logits = RandomLogits(static_cast<uint32_t>(n), 24);
-    const std::vector<double> expected = ReferenceDistribution(logits, cases[n]);
-    constexpr int kDraws = 20000;
-    std::vector<int> counts(logits.size());
-    for (int draw = 0; draw < kDraws; ++draw) {
-      ++counts[sampler.Sample(logits, cases[n], 1234 + n, 0, draw).id];
-    }
-    double chi2 = 0;
-    int degrees = -1;
-    for (size_t id = 0; id < logits.size(); ++id) {
-      if (expected[id] == 0) {
-        EXPECT_EQ(counts[id], 0) << "token " << id << " was filtered out";
-        continue;
-      }
-      ++degrees;
-      const double mean = expected[id] * kDraws;
-      chi2 += (counts[id] - mean) * (counts[id] - mean) / mean;
-    }
-    if (degrees > 0) {
-      EXPECT_LT(chi2, ChiSquareLimit(degrees));
-    }
+    ExpectDraws(RandomLogits(static_cast<uint32_t>(n), 24), cases[n], {}, 1234 + n);
   }
+}
+
+TEST(SampleToken, DrawsFromTheReferenceDistributionWithMinP) {
+  const std::vector<SamplingParams> cases = {
+      {1.0, 0, 1.0, 0.2},  {1.0, 0, 1.0, 1.0}, {2.0, 0, 1.0, 0.5}, {0.5, 0, 1.0, 0.05},
+      {1.0, 3, 1.0, 0.05}, {1.0, 0, 0.8, 0.1}, {1.5, 4, 0.7, 0.3}, {1.0, 0, 1.0, 1e-9}};
+  for (size_t n = 0; n < cases.size(); ++n) {
+    SCOPED_TRACE(n);
+    ExpectDraws(RandomLogits(static_cast<uint32_t>(n + 50), 24), cases[n], {}, 77 + n);
+  }
+}
+
+TEST(SampleToken, DrawsFromTheReferenceDistributionWithBiasAndPenalties) {
+  const Sequence sequence = {{1, 2, 3, 3, 9}, {3, 5, 5, 5, 7, 11}, {}};
+  std::vector<SamplingParams> cases(10);
+  cases[0].presence_penalty = 1.5;
+  cases[1].presence_penalty = -2;
+  cases[2].frequency_penalty = 0.7;
+  cases[3].frequency_penalty = -0.5;
+  cases[4].repetition_penalty = 1.8;
+  cases[5].repetition_penalty = 0.4;
+  cases[6].logit_bias = {{0, 2.5}, {5, -100}, {23, 1}};
+  cases[7].logit_bias = {{4, 100}};
+  for (size_t n : {8, 9}) {  // all at once
+    cases[n].repetition_penalty = 1.3;
+    cases[n].presence_penalty = 0.3;
+    cases[n].frequency_penalty = 0.2;
+    cases[n].logit_bias = {{3, 1.5}, {7, -1}};
+    cases[n].temperature = 1.4;
+    cases[n].min_p = 0.02;
+  }
+  cases[9].top_k = 12;
+  cases[9].top_p = 0.9;
+  for (size_t n = 0; n < cases.size(); ++n) {
+    SCOPED_TRACE(n);
+    ExpectDraws(RandomLogits(static_cast<uint32_t>(n + 100), 24), cases[n], sequence, 4321 + n);
+    Sequence forbids = sequence;
+    forbids.forbidden = {0, 3, 4, 20, 24, -1, 1000};  // the last three are no ids of it
+    ExpectDraws(RandomLogits(static_cast<uint32_t>(n + 150), 24), cases[n], forbids, 99 + n);
+  }
+}
+
+TEST(SampleToken, GreedyFollowsBiasPenaltiesAndForbiddenTokens) {
+  const std::vector<float> logits = {1, 4, 3.5, -1};
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  const auto choose = [&](const SamplingParams& params, const Sequence& sequence) {
+    TokenHistory history;
+    history.AddPrompt(sequence.prompt);
+    for (int32_t id : sequence.generated) history.AddGenerated(id);
+    const SequenceContext context = {&history, sequence.forbidden};
+    return Sampler().Sample(logits, params, context, 1, 0, 0);
+  };
+  EXPECT_EQ(choose(greedy, {}).id, 1);
+  EXPECT_EQ(choose(greedy, {{}, {}, {1}}).id, 2);
+  SamplingParams params = greedy;
+  params.presence_penalty = 1;
+  EXPECT_EQ(choose(params, {{1}, {}, {}}).id, 1);  // the prompt does not count
+  EXPECT_EQ(choose(params, {{}, {1}, {}}).id, 2);
+  EXPECT_EQ(choose(params, {{}, {1, 1, 1, 2}, {}}).id, 1);  // once, however often
+  params = greedy;
+  params.frequency_penalty = 0.4;
+  EXPECT_EQ(choose(params, {{1, 1}, {1}, {}}).id, 1);
+  EXPECT_EQ(choose(params, {{}, {1, 1}, {}}).id, 2);
+  params = greedy;
+  params.repetition_penalty = 1.5;
+  EXPECT_EQ(choose(params, {{1}, {}, {}}).id, 2);  // the prompt counts
+  params = greedy;
+  params.logit_bias = {{3, 5.5}};
+  EXPECT_EQ(choose(params, {}).id, 3);
+  // What is told is the model's own log-probability all the same.
+  EXPECT_EQ(choose(params, {}).logprob, LogProb(logits, 3));
 }
 
 TEST(SampleToken, InvertsTheCumulativeSumExactly) {
@@ -200,6 +321,16 @@ TEST(SampleToken, SurvivesExtremes) {
       EXPECT_NEAR(token.logprob, -std::log(2.0), 1e-6);
     }
   }
+  TokenHistory history;
+  for (int32_t id = 0; id < 4; ++id) history.AddGenerated(id);
+  SamplingParams extreme;
+  extreme.temperature = 1e-6;
+  extreme.repetition_penalty = kMinRepetitionPenalty;
+  extreme.logit_bias = {{0, 100}, {1, -100}};
+  for (uint64_t position = 0; position < 50; ++position) {
+    const int32_t id = Sampler().Sample(logits, extreme, {&history, {}}, 1, 0, position).id;
+    EXPECT_TRUE(id == 1 || id == 3);
+  }
   EXPECT_EQ(SampleToken(std::vector<float>{-3}, {1.0, 1, 0.5}, 1, 0, 0).id, 0);
   EXPECT_EQ(SampleToken(std::vector<float>{-3}, {1.0, 1, 0.5}, 1, 0, 0).logprob, 0);
 }
@@ -220,6 +351,37 @@ TEST(CheckSamplingParams, NamesFieldAndRange) {
   for (int32_t bad : {-1, 33, std::numeric_limits<int32_t>::max()}) {
     EXPECT_NE(Message(CheckSamplingParams({1, bad, 1}, 32)).find("top_k"), std::string::npos);
   }
+}
+
+TEST(CheckSamplingParams, NamesFieldAndRangeOfPenaltiesAndBias) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  const auto refusal = [](auto change) {
+    SamplingParams params;
+    change(params);
+    const absl::Status status = CheckSamplingParams(params, 32);
+    return status.ok() ? "" : Message(status);
+  };
+  using P = SamplingParams;
+  const auto refused = [&](const char* text, double bad, auto set) {
+    const std::string message = refusal([&](P& p) { set(p, bad); });
+    EXPECT_EQ(message.find(text), 0u) << message << " for " << bad;
+  };
+  for (double bad : {kNan, kInf, -kInf, -2.5, 2.5}) {
+    refused("presence_penalty is", bad, [](P& p, double v) { p.presence_penalty = v; });
+    refused("frequency_penalty is", bad, [](P& p, double v) { p.frequency_penalty = v; });
+    refused("repetition_penalty is", bad, [](P& p, double v) { p.repetition_penalty = v; });
+    refused("min_p is", bad, [](P& p, double v) { p.min_p = v; });
+    refused("logit_bias of token 3", bad * 50, [](P& p, double v) { p.logit_bias = {{3, v}}; });
+  }
+  refused("repetition_penalty is", 0, [](P& p, double v) { p.repetition_penalty = v; });
+  EXPECT_EQ(refusal([](P& p) {
+              p.logit_bias = {{32, 0}};
+            }),
+            "logit_bias has token 32, must be from 0 to 31");
+  EXPECT_EQ(refusal([](P& p) { p.logit_bias.resize(1025); }),
+            "logit_bias has 1025 entries, limit 1024");
+  EXPECT_EQ(refusal([](P& p) { p = {100, 32, 1, 1, -2, 2, 1e-6, {{0, -100}, {31, 100}}}; }), "");
 }
 
 }  // namespace

@@ -24,12 +24,12 @@ void CheckInput(const monet::server::ServedShape& shape, monet::server::CallInpu
     Require(experts.router >= 0 && experts.router < shape.mask.routers);
     Require(experts.bitmap.empty() || experts.bitmap.size() == shape.mask.BytesPerRouter());
   }
-  const double temperature = input.engine.sampling.temperature;
-  Require(temperature >= 0 && temperature <= 100);
+  Require(monet::CheckSamplingParams(input.engine.sampling, shape.vocabulary).ok());
   if (input.prompt_text) input.engine.prompt_ids = {1};
   if (monet::server::FitContext(shape, &input).ok() &&
       input.engine.kind == monet::EngineRequest::Kind::kGenerate) {
     Require(input.engine.max_tokens >= 1);
+    Require(input.engine.min_tokens >= 0 && input.engine.min_tokens <= input.engine.max_tokens);
     Require(static_cast<int32_t>(input.engine.prompt_ids.size()) + input.engine.max_tokens <=
             shape.context);
   }

@@ -89,23 +89,49 @@ TEST(ConvertGenerate, RefusesBadNumbers) {
   });
 }
 
+TEST(ConvertGenerate, RefusesBadPenaltiesAndBiases) {
+  const auto sampling = [](void (v1::SamplingParams::*set)(double), double value) {
+    return [set, value](Request* r) { (r->mutable_sampling()->*set)(value); };
+  };
+  using S = v1::SamplingParams;
+  for (double bad : {kNaN, kInfinity, -kInfinity, kDenormal, 2.5, -2.5, 1e300}) {
+    ExpectRefused({
+        {"sampling.min_p is ", sampling(&S::set_min_p, bad)},
+        {"sampling.presence_penalty is ", sampling(&S::set_presence_penalty, bad)},
+        {"sampling.frequency_penalty is ", sampling(&S::set_frequency_penalty, bad)},
+        {"sampling.repetition_penalty is ", sampling(&S::set_repetition_penalty, bad)},
+        {"sampling.logit_bias[3] is ",
+         [bad](Request* r) { (*r->mutable_sampling()->mutable_logit_bias())[3] = bad * 50; }},
+    });
+  }
+  const auto bias = [](int32_t id, double value) {
+    return [id, value](Request* r) { (*r->mutable_sampling()->mutable_logit_bias())[id] = value; };
+  };
+  ExpectRefused({
+      {"sampling.min_p is 1.5, range 0 to 1", sampling(&S::set_min_p, 1.5)},
+      {"sampling.presence_penalty is 2.1, range -2 to 2", sampling(&S::set_presence_penalty, 2.1)},
+      {"sampling.frequency_penalty is -2.1, range -2 to 2",
+       sampling(&S::set_frequency_penalty, -2.1)},
+      {"sampling.repetition_penalty is 0, range 1e-06 to 2",
+       sampling(&S::set_repetition_penalty, 0)},
+      {"sampling.logit_bias[99] is 100.5, range -100 to 100", bias(99, 100.5)},
+      {"sampling.logit_bias has the token id 100, range 0 to 99", bias(100, 1)},
+      {"sampling.logit_bias has the token id -1", bias(-1, 1)},
+      {"sampling.logit_bias has the token id 2147483647", bias(kHuge, 1)},
+      {"sampling.logit_bias has 1025 entries, limit 1024",
+       [](Request* r) {
+         for (int i = 0; i < 1025; ++i) (*r->mutable_sampling()->mutable_logit_bias())[i] = 1;
+       }},
+      {"stopping.min_tokens is -1, range 0 to 32",
+       [](Request* r) { r->mutable_stopping()->set_min_tokens(-1); }},
+      {"stopping.min_tokens is 2147483647",
+       [](Request* r) { r->mutable_stopping()->set_min_tokens(kHuge); }},
+  });
+}
+
 TEST(ConvertGenerate, RefusesWhatIsNotImplemented) {
   ExpectRefused({
       {"echo is not implemented", [](Request* r) { r->set_echo(true); }},
-      {"sampling.min_p is not", [](Request* r) { r->mutable_sampling()->set_min_p(0.1); }},
-      {"sampling.min_p is not", [](Request* r) { r->mutable_sampling()->set_min_p(kNaN); }},
-      {"sampling.presence_penalty is not",
-       [](Request* r) { r->mutable_sampling()->set_presence_penalty(1); }},
-      {"sampling.frequency_penalty is not",
-       [](Request* r) { r->mutable_sampling()->set_frequency_penalty(kInfinity); }},
-      {"sampling.repetition_penalty is not",
-       [](Request* r) { r->mutable_sampling()->set_repetition_penalty(0); }},
-      {"sampling.logit_bias is not",
-       [](Request* r) { (*r->mutable_sampling()->mutable_logit_bias())[3] = 0; }},
-      {"stopping.min_tokens is not",
-       [](Request* r) { r->mutable_stopping()->set_min_tokens(kHuge); }},
-      {"stopping.ignore_eos is not",
-       [](Request* r) { r->mutable_stopping()->set_ignore_eos(true); }},
       {"logprob_options.top_logprobs is not",
        [](Request* r) { r->mutable_logprob_options()->set_top_logprobs(kHuge); }},
       {"logprob_options.prompt_logprobs is not",
@@ -230,6 +256,11 @@ TEST(ConvertGenerate, TakesDefaults) {
   EXPECT_EQ(input->engine.sampling.temperature, 1.0);
   EXPECT_EQ(input->engine.sampling.top_k, 0);
   EXPECT_EQ(input->engine.sampling.top_p, 1.0);
+  EXPECT_EQ(input->engine.sampling.min_p, 0);
+  EXPECT_FALSE(input->engine.sampling.has_penalties());
+  EXPECT_TRUE(input->engine.sampling.logit_bias.empty());
+  EXPECT_EQ(input->engine.min_tokens, 0);
+  EXPECT_FALSE(input->engine.ignore_eos);
   EXPECT_FALSE(input->seed.has_value());
   EXPECT_FALSE(input->max_tokens.has_value());
   EXPECT_FALSE(input->engine.logprobs);
@@ -251,10 +282,16 @@ TEST(ConvertGenerate, CarriesEverything) {
   request.mutable_sampling()->set_temperature(0.5);
   request.mutable_sampling()->set_top_k(100);
   request.mutable_sampling()->set_top_p(0.9);
-  request.mutable_sampling()->set_min_p(0);               // the default, said aloud
-  request.mutable_sampling()->set_repetition_penalty(1);  // likewise
+  request.mutable_sampling()->set_min_p(1);
+  request.mutable_sampling()->set_presence_penalty(-2);
+  request.mutable_sampling()->set_frequency_penalty(2);
+  request.mutable_sampling()->set_repetition_penalty(1e-6);
+  (*request.mutable_sampling()->mutable_logit_bias())[99] = -100;
+  (*request.mutable_sampling()->mutable_logit_bias())[0] = 0;
   request.mutable_sampling()->set_seed(~uint64_t{0});
   request.mutable_stopping()->set_max_tokens(29);
+  request.mutable_stopping()->set_min_tokens(29);
+  request.mutable_stopping()->set_ignore_eos(true);
   request.mutable_stopping()->add_stop(std::string(limits::kMaxStopStringBytes, 's'));
   request.mutable_stopping()->add_stop_token_ids(99);
   request.mutable_logprob_options()->set_logprobs(true);
@@ -276,7 +313,18 @@ TEST(ConvertGenerate, CarriesEverything) {
   EXPECT_THAT(input->engine.prompt_ids, ElementsAre(1, 99, 0));
   EXPECT_EQ(input->engine.sampling.temperature, 0.5);
   EXPECT_EQ(input->engine.sampling.top_k, 100);
-  EXPECT_EQ(input->engine.sampling.top_p, 0.9);
+  const SamplingParams& sampling = input->engine.sampling;
+  EXPECT_EQ(sampling.top_p, 0.9);
+  EXPECT_EQ(sampling.min_p, 1);
+  EXPECT_EQ(sampling.presence_penalty, -2);
+  EXPECT_EQ(sampling.frequency_penalty, 2);
+  EXPECT_EQ(sampling.repetition_penalty, 1e-6);
+  ASSERT_EQ(sampling.logit_bias.size(), 2u);
+  EXPECT_EQ(sampling.logit_bias[0].id, 0);
+  EXPECT_EQ(sampling.logit_bias[1].id, 99);
+  EXPECT_EQ(sampling.logit_bias[1].bias, -100);
+  EXPECT_EQ(input->engine.min_tokens, 29);
+  EXPECT_TRUE(input->engine.ignore_eos);
   EXPECT_EQ(input->seed, ~uint64_t{0});
   EXPECT_EQ(input->engine.stop_strings.size(), 1u);
   EXPECT_THAT(input->engine.stop_token_ids, ElementsAre(99));
@@ -313,6 +361,16 @@ TEST(FitContext, NamesPromptAndMaxTokens) {
   input.engine.prompt_ids.assign(32, 1);
   EXPECT_THAT(Message(FitContext(TestShape(), &input)),
               HasSubstr("prompt is 32 tokens, range 1 to 31"));
+}
+
+TEST(FitContext, HoldsMinTokensAgainstMaxTokens) {
+  CallInput input;
+  input.engine.prompt_ids.assign(28, 1);
+  input.engine.min_tokens = 4;
+  EXPECT_TRUE(FitContext(TestShape(), &input).ok());
+  input.max_tokens = 3;
+  EXPECT_THAT(Message(FitContext(TestShape(), &input)),
+              HasSubstr("stopping.min_tokens is 4, range 0 to 3, which is max_tokens"));
 }
 
 TEST(FitContext, DefaultsToWhatTheContextLeaves) {

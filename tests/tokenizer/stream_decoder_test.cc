@@ -169,5 +169,22 @@ TEST(StreamDecoderTest, RandomCutsGiveTheTextOfTheWhole) {
   EXPECT_LT(stopped, 27000);
 }
 
+TEST(StreamDecoder, TextFromBeforeStopsCountIsNotSearched) {
+  StreamDecoder decoder({"ab", "\xC3\xA9"});
+  EXPECT_EQ(decoder.Push("xaba", /*may_stop=*/false), "xaba");
+  EXPECT_EQ(decoder.Push("\xC3", /*may_stop=*/false), "");
+  // Complete only now, so it counts.
+  EXPECT_EQ(decoder.Push("\xA9"), "");
+  EXPECT_TRUE(decoder.stopped());
+  EXPECT_EQ(decoder.matched(), "\xC3\xA9");
+
+  StreamDecoder later({"ab"});
+  EXPECT_EQ(later.Push("a", /*may_stop=*/false), "a");
+  EXPECT_EQ(later.Push("b"), "b");
+  EXPECT_EQ(later.Push("za"), "z");
+  EXPECT_EQ(later.Push("b"), "");
+  EXPECT_TRUE(later.stopped());
+}
+
 }  // namespace
 }  // namespace monet
