@@ -60,6 +60,11 @@ absl::Status ConvertPrompt(const v1::Prompt& prompt, const ServedShape& shape, C
   switch (prompt.content_case()) {
     case v1::Prompt::kText:
       MONET_RETURN_IF_ERROR(CheckText("prompt.text", prompt.text()));
+      if (prompt.text().size() > shape.max_text_bytes) {
+        return InvalidArgument(
+            "prompt.text is {} bytes, limit {}: more cannot fit the context of {} tokens",
+            prompt.text().size(), shape.max_text_bytes, shape.context);
+      }
       input->prompt_text = prompt.text();
       return absl::OkStatus();
     case v1::Prompt::kTokenIds: {
@@ -120,7 +125,17 @@ absl::Status ConvertRouterExperts(int entry, const v1::RouterExperts& from, cons
   return absl::OkStatus();
 }
 
+// A field that this version does not know may name experts to remove: running without them would
+// weaken the mask, so here, unlike elsewhere, unknown fields are refused.
+absl::Status RefuseUnknownFields(const char* field, const google::protobuf::Message& message) {
+  const auto& unknown = message.GetReflection()->GetUnknownFields(message);
+  if (unknown.empty()) return absl::OkStatus();
+  return InvalidArgument("{} has field number {}, which this version of the server does not know",
+                         field, unknown.field(0).number());
+}
+
 absl::Status ConvertMask(const v1::MaskSpec& mask, const MaskShape& shape, MaskChoice* out) {
+  MONET_RETURN_IF_ERROR(RefuseUnknownFields("mask", mask));
   if (static_cast<size_t>(mask.policies_size()) > limits::kMaxRequestPolicies) {
     return InvalidArgument("mask.policies has {} entries, limit {}", mask.policies_size(),
                            limits::kMaxRequestPolicies);
@@ -135,6 +150,7 @@ absl::Status ConvertMask(const v1::MaskSpec& mask, const MaskShape& shape, MaskC
   }
   size_t total = 0;
   for (const v1::RouterExperts& entry : mask.experts()) {
+    MONET_RETURN_IF_ERROR(RefuseUnknownFields("mask.experts", entry));
     total += static_cast<size_t>(entry.ids_size()) + static_cast<size_t>(entry.rows_size()) +
              static_cast<size_t>(entry.columns_size());
   }

@@ -1,11 +1,12 @@
 // From request messages to what the engine takes, with every field checked against
 // runtime/limits.h before anything proportional to it is allocated. Pure: no server, no model, no
-// clock; unit-tested and fuzzed as it is. Unknown fields are ignored (proto3); fields that are
-// declared but not implemented are refused, never ignored.
+// clock; unit-tested and fuzzed as it is. Unknown fields are ignored (proto3), but for those of a
+// mask; fields that are declared but not implemented are refused, never ignored.
 //
 // Errors: INVALID_ARGUMENT with the field's path and its limit; NOT_FOUND for another model's name.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "monet/v1/policy.pb.h"
 #include "runtime/base/status.h"
 #include "runtime/engine/engine.h"
+#include "runtime/limits.h"
 #include "runtime/policy/registry.h"
 
 namespace monet::server {
@@ -25,6 +27,8 @@ struct ServedShape {
   MaskShape mask;
   int32_t vocabulary = 0;  // V
   int32_t context = 0;     // tokens of prompt and completion together
+  // A longer text cannot fit the context, whatever it says: refused before it is tokenised.
+  size_t max_text_bytes = limits::kMaxPromptBytes;
 };
 
 // The part of a mask that the request chose.

@@ -99,7 +99,8 @@ absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
   MONET_RETURN_IF_ERROR(LoadCheckpoint(options, model.get()));
   const ModelConfig& config = model->weights->config();
   model->shape = {ModelName(options), MaskShape{config.Routers(), config.experts},
-                  config.vocabulary, config.max_context};
+                  config.vocabulary, config.max_context,
+                  model->tokenizer->MaxTextBytes(config.max_context)};
   model->system_fingerprint = SystemFingerprint(*model->backend, *model->weights);
   MONET_ASSIGN_OR_RETURN(auto snapshot, LoadPolicies(options, *model->weights, model->shape.mask));
   model->policies = std::make_unique<PolicyRegistry>(std::move(snapshot));

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <unordered_set>
 
-#include "runtime/limits.h"
 #include "runtime/base/utf8.h"
+#include "runtime/limits.h"
 
 namespace monet {
 namespace {
@@ -256,6 +256,21 @@ absl::StatusOr<std::vector<ModelPiece>> ReadModelFile(std::string_view model) {
   MONET_RETURN_IF_ERROR(CheckTexts(pieces));
   MONET_RETURN_IF_ERROR(CheckUserDefined(pieces));
   return pieces;
+}
+
+bool RemovesWhitespace(std::string_view model) {
+  bool removes = true;  // the format's default
+  FieldReader reader(model);
+  Field field;
+  while (reader.Next(&field)) {
+    if (field.number != 3 || field.wire != Wire::kBytes) continue;
+    FieldReader settings(field.bytes);
+    Field setting;
+    while (settings.Next(&setting)) {
+      if (setting.number == 4 && setting.wire == Wire::kVarint) removes = setting.value != 0;
+    }
+  }
+  return removes;
 }
 
 }  // namespace monet

@@ -36,4 +36,8 @@ int BytePieceValue(std::string_view text);
 // limits::kMaxVocabulary pieces.
 absl::StatusOr<std::vector<ModelPiece>> ReadModelFile(std::string_view model);
 
+// Whether spaces at the ends and doubled ones are dropped from a text before it is cut into pieces.
+// REQUIRES: ReadModelFile accepts the model.
+bool RemovesWhitespace(std::string_view model);
+
 }  // namespace monet

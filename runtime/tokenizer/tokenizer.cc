@@ -1,12 +1,14 @@
 #include "runtime/tokenizer/tokenizer.h"
 
+#include <algorithm>
 #include <fstream>
+#include <limits>
 #include <system_error>
 
+#include "runtime/base/utf8.h"
 #include "runtime/limits.h"
 #include "runtime/tokenizer/model_file.h"
 #include "runtime/tokenizer/sentencepiece_adapter.h"
-#include "runtime/base/utf8.h"
 
 namespace monet {
 namespace {
@@ -36,6 +38,7 @@ std::string SpacesOf(std::string_view piece) {
 struct Tokenizer::Impl {
   std::unique_ptr<SentencePieceAdapter> sentencepiece;
   size_t max_text_bytes = kMaxTextBytes;
+  size_t longest_piece_bytes = 0;  // of text that becomes one id; 0: there is no bound
 };
 
 Tokenizer::Tokenizer() : impl_(std::make_unique<Impl>()) {}
@@ -60,7 +63,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromBytes(std::string_view
   }
 
   bool byte_pieces = false;
+  size_t longest = 0;
   for (const ModelPiece& piece : pieces) {
+    // As written, where a space is the three bytes of its symbol: a text may hold the symbol
+    // itself.
+    longest = std::max(longest, piece.text.size());
     const bool control = piece.type == ModelPiece::Type::kControl;
     tokenizer->control_.push_back(control);
     if (control) {
@@ -75,6 +82,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromBytes(std::string_view
     }
   }
   if (!byte_pieces) tokenizer->impl_->max_text_bytes = kMaxTextBytesWithoutBytePieces;
+  if (byte_pieces && !RemovesWhitespace(model)) tokenizer->impl_->longest_piece_bytes = longest;
   tokenizer->bos_id_ = sentencepiece.bos_id();
   tokenizer->eos_id_ = sentencepiece.eos_id();
   return tokenizer;
@@ -111,6 +119,11 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(std::string_view text) co
     if (control_[id]) return Error(absl::StatusCode::kInternal, "text gave a control token");
   }
   return ids;
+}
+
+size_t Tokenizer::MaxTextBytes(int32_t tokens) const {
+  const size_t longest = impl_->longest_piece_bytes;
+  return longest == 0 ? std::numeric_limits<size_t>::max() : static_cast<size_t>(tokens) * longest;
 }
 
 std::string Tokenizer::Decode(const std::vector<int32_t>& ids) const {

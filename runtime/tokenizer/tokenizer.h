@@ -2,6 +2,7 @@
 // one translation unit, and a table of each token's bytes made at load.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -30,6 +31,11 @@ class Tokenizer {
   // Errors: INVALID_ARGUMENT when the text is not UTF-8 or longer than 64 MiB (64 KiB for a model
   // without byte pieces).
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text) const;
+
+  // A text of more bytes gives more than `tokens` ids, known without tokenising it: no piece stands
+  // for more bytes than the longest. SIZE_MAX for models that drop spaces or join unknown
+  // characters, where no length says so. REQUIRES: tokens >= 0.
+  size_t MaxTextBytes(int32_t tokens) const;
 
   // As SentencePiece decodes: the dummy prefix space is dropped, control tokens and ids
   // outside the vocabulary give nothing, bytes that are not UTF-8 give U+FFFD each.

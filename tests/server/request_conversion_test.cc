@@ -51,6 +51,37 @@ void ExpectRefused(const std::vector<BadCase>& cases) {
 
 using Request = v1::GenerateRequest;
 
+TEST(ConvertGenerate, RefusesTextThatCannotFitTheContext) {
+  ServedShape shape = TestShape();
+  shape.max_text_bytes = 96;
+  v1::GenerateRequest request = GoodRequest();
+  request.mutable_prompt()->set_text(std::string(96, 'x'));
+  EXPECT_TRUE(ConvertGenerate(request, shape).ok());
+  request.mutable_prompt()->set_text(std::string(97, 'x'));
+  const auto generate = ConvertGenerate(request, shape);
+  EXPECT_EQ(generate.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Message(generate.status()),
+            "prompt.text is 97 bytes, limit 96: more cannot fit the context of 32 tokens");
+  v1::ScoreRequest score;
+  *score.mutable_prompt() = request.prompt();
+  EXPECT_EQ(Message(ConvertScore(score, shape).status()), Message(generate.status()));
+}
+
+TEST(ConvertGenerate, RefusesFieldsOfAMaskThatItDoesNotKnow) {
+  const auto add_unknown = [](google::protobuf::Message* message) {
+    message->GetReflection()->MutableUnknownFields(message)->AddVarint(3, 1);
+  };
+  ExpectRefused({
+      {"mask has field number 3, which this version",
+       [&](Request* r) { add_unknown(r->mutable_mask()); }},
+      {"mask.experts has field number 3, which this version",
+       [&](Request* r) { add_unknown(r->mutable_mask()->add_experts()); }},
+  });
+  v1::GenerateRequest request = GoodRequest();
+  add_unknown(request.mutable_sampling());
+  EXPECT_TRUE(ConvertGenerate(request, TestShape()).ok()) << "elsewhere they are ignored";
+}
+
 TEST(ConvertGenerate, RefusesBadNumbers) {
   const auto temperature = [](double value) {
     return [value](Request* r) { r->mutable_sampling()->set_temperature(value); };

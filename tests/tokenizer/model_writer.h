@@ -40,10 +40,11 @@ inline std::string Specials() { return Piece("<unk>", 2) + Piece("<s>", 3) + Pie
 
 // Training settings (model type 2: BPE) and LLaMA's normalisation: identity, dummy prefix, spaces
 // kept as they are.
-inline std::string Settings(bool byte_fallback, int model_type = 2) {
+inline std::string Settings(bool byte_fallback, int model_type = 2, bool drop_spaces = false) {
   return BytesField(2, VarintField(3, static_cast<uint64_t>(model_type)) +
                            VarintField(35, byte_fallback ? 1 : 0)) +
-         BytesField(3, BytesField(1, "identity") + VarintField(3, 1) + VarintField(4, 0));
+         BytesField(3, BytesField(1, "identity") + VarintField(3, 1) +
+                           VarintField(4, drop_spaces ? 1 : 0));
 }
 
 }  // namespace monet::testing

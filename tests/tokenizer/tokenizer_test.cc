@@ -19,6 +19,9 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::Piece;
+using testing::Settings;
+using testing::Specials;
 
 const std::filesystem::path kSource = MONET_SOURCE_DIR;
 
@@ -117,6 +120,42 @@ TEST(TokenizerTest, DecodesAnyIds) {
   EXPECT_EQ(Demo().Decode({3 + 0xE2, 3 + 0x96}), "\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
+// A model with byte pieces, "▁▁" and "ab".
+std::string ByteModel(bool drop_spaces) {
+  std::string model = Specials();
+  for (int byte = 0; byte < 256; ++byte) model += Piece(fmt::format("<0x{:02X}>", byte), 6);
+  return model + Piece("\xE2\x96\x81\xE2\x96\x81") + Piece("\xE2\x96\x81") + Piece("ab") +
+         Piece("a") + Piece("b") + Settings(/*byte_fallback=*/true, /*model_type=*/2, drop_spaces);
+}
+
+TEST(TokenizerTest, BoundsTheBytesThatIdsCanStandFor) {
+  const auto tokenizer = Tokenizer::FromBytes(ByteModel(/*drop_spaces=*/false));
+  ASSERT_TRUE(tokenizer.ok()) << Message(tokenizer.status());
+  EXPECT_EQ((*tokenizer)->MaxTextBytes(0), 0u);
+  EXPECT_EQ((*tokenizer)->MaxTextBytes(10), 60u);  // "▁▁" is the longest but for <0xNN>, as long
+  std::string symbols;
+  for (int n = 0; n < 500; ++n) symbols += "\xE2\x96\x81";
+  for (const std::string& text :
+       {std::string(1000, ' '), std::string("ab ab"), symbols, std::string("\xF0\x9F\x98\x80")}) {
+    for (const Tokenizer* model : {static_cast<const Tokenizer*>(tokenizer->get()), &Demo()}) {
+      const auto ids = model->Encode(text);
+      ASSERT_TRUE(ids.ok());
+      EXPECT_LE(text.size(), model->MaxTextBytes(static_cast<int32_t>(ids->size()))) << text;
+    }
+  }
+}
+
+TEST(TokenizerTest, SetsNoBoundWhereAnyLengthFits) {
+  const auto drops = Tokenizer::FromBytes(ByteModel(/*drop_spaces=*/true));
+  ASSERT_TRUE(drops.ok()) << Message(drops.status());
+  EXPECT_LE((*drops)->Encode(std::string(1000, ' '))->size(), 1u);
+  EXPECT_EQ((*drops)->MaxTextBytes(1), SIZE_MAX);
+  const auto joins = Tokenizer::FromBytes(Specials() + Piece("a") + Settings(false));
+  ASSERT_TRUE(joins.ok()) << Message(joins.status());
+  EXPECT_LE((*joins)->Encode(std::string(1000, 'x'))->size(), 2u);
+  EXPECT_EQ((*joins)->MaxTextBytes(1), SIZE_MAX);
+}
+
 TEST(TokenizerTest, RefusesTextsThatAreTooLong) {
   const auto refused = Demo().Encode(std::string((64 << 20) + 1, 'a'));
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
@@ -124,7 +163,6 @@ TEST(TokenizerTest, RefusesTextsThatAreTooLong) {
 }
 
 TEST(TokenizerTest, WorksWithoutBytePieces) {
-  using testing::Piece;
   const std::string model = testing::Specials() + Piece("\xE2\x96\x81") + Piece("a") + Piece("b") +
                             Piece("ab") + testing::Settings(/*byte_fallback=*/false);
   const auto tokenizer = Tokenizer::FromBytes(model);
@@ -138,7 +176,6 @@ TEST(TokenizerTest, WorksWithoutBytePieces) {
 }
 
 TEST(TokenizerTest, HasNoIdWithoutThatPiece) {
-  using testing::Piece;
   const auto tokenizer = Tokenizer::FromBytes(Piece("a") + Piece("<unk>", 2) + Piece("</s>", 3) +
                                               testing::Settings(false));
   ASSERT_TRUE(tokenizer.ok());
