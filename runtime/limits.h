@@ -41,17 +41,18 @@ inline constexpr size_t kMaxRequestBytes = 8 << 20;    // one gRPC request messa
 inline constexpr size_t kMaxResponseBytes = 16 << 20;  // one gRPC response message
 inline constexpr int kMaxMetadataBytes = 16 << 10;     // all metadata of one call
 inline constexpr int kMaxStreamsPerConnection = 1024;  // HTTP/2 concurrent streams
+inline constexpr int kMaxBlockingThreads = 16;         // of gRPC's reflection, one an open call
 inline constexpr size_t kMaxRequestIdBytes = 128;
 inline constexpr size_t kMaxModelNameBytes = 128;
 inline constexpr size_t kMaxPolicyReferenceBytes = kMaxPolicyNameBytes + 72;  // name@sha256:…
 inline constexpr size_t kMaxMaskRouterEntries = 1024;  // entries of mask.experts
 inline constexpr size_t kMaxDetokenizeIds = 1 << 20;
-inline constexpr int32_t kMaxPolicyPage = 1000;             // ListPolicies
-inline constexpr int32_t kDefaultMaxTokens = 256;           // when a request names none
-inline constexpr size_t kMaxIngressBytes = 64 << 20;        // request messages not yet admitted
-inline constexpr size_t kMaxHealthWatchers = 1024;          // open Health.Watch calls
-inline constexpr size_t kMaxServerConfigBytes = 1 << 20;    // --config FILE
-inline constexpr size_t kStreamOutboxMessages = 64;         // written by the engine, not yet sent
-inline constexpr size_t kMaxPolicyMetrics = 256;            // policies with their own time series
+inline constexpr int32_t kMaxPolicyPage = 1000;           // ListPolicies
+inline constexpr int32_t kDefaultMaxTokens = 256;         // when a request names none
+inline constexpr size_t kMaxIngressBytes = 64 << 20;      // request messages not yet admitted
+inline constexpr size_t kMaxHealthWatchers = 1024;        // open Health.Watch calls
+inline constexpr size_t kMaxServerConfigBytes = 1 << 20;  // --config FILE
+inline constexpr size_t kStreamOutboxMessages = 64;       // written by the engine, not yet sent
+inline constexpr size_t kMaxPolicyMetrics = 256;          // policies with their own time series
 
 }  // namespace monet::limits

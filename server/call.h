@@ -19,6 +19,7 @@
 #include "server/identity.h"
 #include "server/ingress.h"
 #include "server/metrics.h"
+#include "server/stalled_streams.h"
 
 namespace monet::server {
 
@@ -27,6 +28,7 @@ struct ServiceContext {
   Admission* admission = nullptr;
   Ingress* ingress = nullptr;
   Metrics* metrics = nullptr;
+  StalledStreams* stalled_streams = nullptr;
 };
 
 template <typename Message>

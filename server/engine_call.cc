@@ -64,6 +64,9 @@ absl::Status EngineCall::Submit() {
   }
   const ServingModel& model = *pass_.model();
   MONET_ASSIGN_OR_RETURN(CallInput input, Parse(*request_, model.shape));
+  // The message is gRPC's until the call ends, and would be kept as long as the call waits and
+  // runs.
+  const_cast<grpc::ByteBuffer*>(request_)->Clear();
   if (input.prompt_text) {
     MONET_ASSIGN_OR_RETURN(input.engine.prompt_ids, model.tokenizer->Encode(*input.prompt_text));
     input.engine.prompt_ids.insert(input.engine.prompt_ids.begin(), model.tokenizer->bos_id());
@@ -163,7 +166,19 @@ void EngineCall::Complete(const absl::Status& first_status) {
   FinishCall(ToGrpcStatus(status));
 }
 
+void EngineCall::BreakOff() {
+  std::lock_guard lock(context_mutex_);
+  if (context_gone_) return;
+  spdlog::warn("{} id={} tenant={} ended: its client takes nothing", method_, request_id_,
+               identity_.tenant);
+  context_->TryCancel();
+}
+
 void EngineCall::Done() {
+  {
+    std::lock_guard lock(context_mutex_);
+    context_gone_ = true;
+  }
   pass_.Leave();
   const std::shared_ptr<EngineCall> last = std::move(self_);
 }

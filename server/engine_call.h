@@ -34,6 +34,9 @@ class EngineCall : public EngineSink, public std::enable_shared_from_this<Engine
   void Cancel();  // from OnCancel
   void Done();    // from OnDone; may delete this
   void Resume();  // the output has room again
+  // Breaks off a call whose client takes nothing; it then ends as if the client had cancelled. From
+  // any thread, at any time once the request is accepted.
+  void BreakOff();
 
   // EngineSink; the last calls of a subclass's own.
   void NoteDelta(const EngineDelta& delta);
@@ -74,7 +77,10 @@ class EngineCall : public EngineSink, public std::enable_shared_from_this<Engine
   bool reached_model_ = false;  // the engine took the request
   Clock::time_point last_delta_{};
 
-  std::mutex mutex_;  // the three below
+  std::mutex context_mutex_;  // never taken in a reaction but OnDone: BreakOff may cause the others
+  bool context_gone_ = false;
+
+  std::mutex mutex_;  // the four below
   bool has_id_ = false;
   bool cancelled_ = false;
   bool resume_wanted_ = false;

@@ -116,15 +116,20 @@ class ScoreCall final : public UnaryEngineCall<v1::ScoreResponse> {
 // A stream: header, deltas, finish, through a bounded outbox.
 class StreamCall final : public EngineCall,
                          public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                         public StalledStreams::Stream,
                          private OutboxWriter {
  public:
   StreamCall(const ServiceContext& service, grpc::CallbackServerContext* context,
              const grpc::ByteBuffer* request)
       : EngineCall(service, "GenerationService/GenerateStream", context, request),
         metrics_(service.metrics),
+        stalled_streams_(service.stalled_streams),
         outbox_(limits::kStreamOutboxMessages, this) {}
 
   using EngineCall::Begin;
+  void EndIfStalledSince(Clock::time_point before) override {
+    if (outbox_.StalledSince(before)) BreakOff();
+  }
   bool HasRoom() override { return outbox_.HasRoom(); }
 
   void OnDelta(EngineDelta delta) override {
@@ -158,7 +163,10 @@ class StreamCall final : public EngineCall,
     return failure_;
   }
 
-  void Started() override { outbox_.Open(); }
+  void Started() override {
+    stalled_streams_->Watch(std::static_pointer_cast<StreamCall>(shared_from_this()));
+    outbox_.Open();
+  }
 
   // The header is pushed before the engine has the request, everything else by the engine's
   // thread: `failure_` needs no lock.
@@ -186,6 +194,7 @@ class StreamCall final : public EngineCall,
   void OnDone() override { Done(); }
 
   Metrics* const metrics_;
+  StalledStreams* const stalled_streams_;
   Outbox outbox_;
   absl::Status failure_;
 };

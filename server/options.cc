@@ -89,6 +89,13 @@ absl::Status SetDrainTimeout(ServerOptions* o, std::string_view text) {
   return absl::OkStatus();
 }
 
+absl::Status SetStallTimeout(ServerOptions* o, std::string_view text) {
+  int64_t seconds = 0;
+  MONET_RETURN_IF_ERROR(ParseInt("stall_timeout", text, 1, 86400, &seconds));
+  o->stall_timeout = std::chrono::seconds(seconds);
+  return absl::OkStatus();
+}
+
 absl::Status SetLogLevel(ServerOptions* o, std::string_view text) {
   for (const char* level : {"debug", "info", "warn", "error"}) {
     if (text == level) {
@@ -147,6 +154,10 @@ const std::vector<Setting>& Settings() {
       {"drain_timeout", "SECONDS",
        "Time that running requests get to finish after SIGTERM, 0 to 86400 seconds. Default 30.",
        SetDrainTimeout},
+      {"stall_timeout", "SECONDS",
+       "A stream whose client takes nothing for this long is ended, so that it does not keep its "
+       "place and its cache. 1 to 86400 seconds. Default 60.",
+       SetStallTimeout},
       {"log_level", "LEVEL", "debug, info, warn or error. Logs go to stderr. Default info.",
        SetLogLevel},
   };

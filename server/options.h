@@ -28,6 +28,7 @@ struct ServerOptions {
   int32_t max_step_tokens = 64;                // rows of one step
   std::chrono::milliseconds step_target{100};  // prefill chunks follow it
   std::chrono::milliseconds drain_timeout{30000};
+  std::chrono::milliseconds stall_timeout{60000};  // a stream's client takes nothing
   std::string log_level = "info";
 };
 

@@ -61,6 +61,11 @@ bool Outbox::WriteDone(bool ok) {
   return wake;
 }
 
+bool Outbox::StalledSince(std::chrono::steady_clock::time_point before) const {
+  std::lock_guard lock(mutex_);
+  return writing_ && write_started_ <= before;
+}
+
 void Outbox::Drive() {
   const grpc::ByteBuffer* message = nullptr;
   {
@@ -68,6 +73,7 @@ void Outbox::Drive() {
     if (writing_ || finished_) return;
     if (open_ && !messages_.empty()) {
       writing_ = true;
+      write_started_ = std::chrono::steady_clock::now();
       message = &messages_.front();  // a deque's elements stay where they are
     } else if (messages_.empty() && status_) {
       finished_ = true;

@@ -6,6 +6,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/status.h>
 
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <mutex>
@@ -42,6 +43,8 @@ class Outbox {
   // The write in flight ended; `ok` false: the stream is broken and the rest is dropped.
   // Returns true when room came back, so that a paused producer must be woken.
   bool WriteDone(bool ok);
+  // A write has been in flight since before this time: the client takes nothing.
+  bool StalledSince(std::chrono::steady_clock::time_point before) const;
 
  private:
   void Drive();  // starts what can be started
@@ -52,6 +55,7 @@ class Outbox {
   std::deque<grpc::ByteBuffer> messages_;  // front is in flight while writing_
   bool open_ = false;
   bool writing_ = false;
+  std::chrono::steady_clock::time_point write_started_;  // while writing_
   bool broken_ = false;
   bool finished_ = false;
   mutable bool full_seen_ = false;  // HasRoom said no, and nobody was told of room since

@@ -1,6 +1,7 @@
 #include "server/server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
@@ -17,7 +18,7 @@ std::vector<std::string> ServiceNames() {
   return {v1::GenerationService::service_full_name(), v1::PolicyService::service_full_name()};
 }
 
-void SetChannelArguments(grpc::ServerBuilder* builder) {
+void SetLimits(grpc::ServerBuilder* builder) {
   // A second server on the same port is an error, not a silent share of the traffic.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, limits::kMaxMetadataBytes);
@@ -29,6 +30,10 @@ void SetChannelArguments(grpc::ServerBuilder* builder) {
   // The server pings idle connections, so that a dead peer does not hold its calls forever.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  // Reflection is gRPC's own service and blocks a thread for every open call.
+  grpc::ResourceQuota quota("monet-server");
+  quota.SetMaxThreads(limits::kMaxBlockingThreads);
+  builder->SetResourceQuota(quota);
   builder->SetMaxReceiveMessageSize(static_cast<int>(limits::kMaxRequestBytes));
   builder->SetMaxSendMessageSize(static_cast<int>(limits::kMaxResponseBytes));
 }
@@ -55,13 +60,14 @@ absl::Status Server::ListenGrpc() {
       std::make_unique<Ingress>(Ingress::Limits{.threads = kIngressThreads,
                                                 .tasks = static_cast<size_t>(options_.max_queue),
                                                 .bytes = limits::kMaxIngressBytes});
-  context_ = {&admission_, ingress_.get(), &metrics_};
+  stalled_streams_ = std::make_unique<StalledStreams>(options_.stall_timeout);
+  context_ = {&admission_, ingress_.get(), &metrics_, stalled_streams_.get()};
   generation_ = std::make_unique<GenerationService>(context_);
   policy_ = std::make_unique<PolicyService>(context_);
 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  SetChannelArguments(&builder);
+  SetLimits(&builder);
   int port = 0;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(generation_.get());
@@ -116,6 +122,7 @@ void Server::Shutdown() {
   admission_.WaitEmpty(Clock::time_point::max());
   health_.Stop();
   ingress_.reset();
+  stalled_streams_.reset();
   metrics_.SetEngine(nullptr, 0);
   grpc_.reset();
   model_.reset();

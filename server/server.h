@@ -16,6 +16,7 @@
 #include "server/options.h"
 #include "server/policy_service.h"
 #include "server/serving_model.h"
+#include "server/stalled_streams.h"
 
 namespace monet::server {
 
@@ -50,6 +51,7 @@ class Server {
   Admission admission_;
   std::unique_ptr<ServingModel> model_;
   std::unique_ptr<Ingress> ingress_;
+  std::unique_ptr<StalledStreams> stalled_streams_;
   HealthService health_;
   ServiceContext context_;
   std::unique_ptr<GenerationService> generation_;

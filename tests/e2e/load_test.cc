@@ -51,6 +51,112 @@ TEST(Queue, OneTooManyIsRefusedAtOnce) {
   EXPECT_EQ(rejections, 1);
 }
 
+// A stream that is never read, on a connection whose window takes a few bytes only.
+class UnreadStream {
+ public:
+  explicit UnreadStream(const std::string& address) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 5);
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    const auto channel =
+        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+    v1::GenerateStreamRequest request;
+    *request.mutable_request() = Greedy("x", kManyTokens);
+    reader_ = v1::GenerationService::NewStub(channel)->GenerateStream(&context_, request);
+  }
+  ~UnreadStream() { Finish(); }
+
+  grpc::Status Finish() {
+    if (reader_ == nullptr) return {};
+    v1::GenerateStreamResponse message;
+    while (reader_->Read(&message)) {
+    }
+    const grpc::Status status = reader_->Finish();
+    reader_.reset();
+    return status;
+  }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateStreamResponse>> reader_;
+};
+
+TEST(StalledStream, GivesItsPlaceBack) {
+  ServerProcess server(ServerProcess::DemoArgs({"--max-running", "2", "--stall-timeout", "1"}));
+  ASSERT_TRUE(server.WaitReady());
+  std::vector<std::unique_ptr<UnreadStream>> stalled;
+  for (int i = 0; i < 2; ++i) {
+    stalled.push_back(std::make_unique<UnreadStream>(server.grpc_address()));
+  }
+  ASSERT_TRUE(Eventually(
+      [&] { return MetricSum(server.metrics_address(), "monet_num_requests_running") == 2; }));
+  Client client(server.grpc_address());
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  v1::GenerateResponse response;
+  const grpc::Status status = client.generation().Generate(&context, Greedy("x", 1), &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(Eventually(
+      [&] { return MetricSum(server.metrics_address(), "monet_num_requests_running") == 0; }));
+  EXPECT_EQ(stalled[0]->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+// What a request was sent as is of no use once it is parsed.
+TEST(Queue, KeepsNoMessagesOfThoseWhoWait) {
+  ServerProcess server(ServerProcess::DemoArgs({"--max-running", "1"}));
+  ASSERT_TRUE(server.WaitReady());
+  Client client(server.grpc_address());
+  v1::GenerateRequest padded = Greedy("x", kManyTokens);
+  padded.GetReflection()->MutableUnknownFields(&padded)->AddLengthDelimited(
+      1000, std::string(7 << 20, 'x'));
+  std::vector<std::unique_ptr<OpenStream>> streams;
+  int64_t after_two = 0;
+  for (int i = 0; i < 20; ++i) {
+    streams.push_back(std::make_unique<OpenStream>(&client, padded));
+    v1::GenerateStreamResponse message;
+    ASSERT_TRUE(streams.back()->Read(&message));
+    if (i == 1) after_two = server.ResidentBytes();
+  }
+  EXPECT_GE(MetricSum(server.metrics_address(), "monet_num_requests_waiting"), 10);
+  EXPECT_LT(server.ResidentBytes() - after_two, 60 << 20);
+}
+
+// Each would otherwise take a thread of the process.
+TEST(Reflection, OpenCallsAreBounded) {
+  ServerProcess server(ServerProcess::DemoArgs());
+  ASSERT_TRUE(server.WaitReady());
+  Client client(server.grpc_address());
+  grpc::GenericStub stub(client.channel());
+  grpc::CompletionQueue queue;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::GenericClientAsyncReaderWriter>> calls;
+  for (int i = 0; i < 100; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    calls.push_back(
+        stub.PrepareCall(contexts.back().get(),
+                         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue));
+    calls.back()->StartCall(nullptr);
+  }
+  void* tag = nullptr;
+  bool ok = false;
+  for (size_t i = 0; i < calls.size(); ++i) ASSERT_TRUE(queue.Next(&tag, &ok));
+  // ServerReflectionRequest.list_services = "": with it the call is open on the server.
+  const grpc::Slice list(std::string("\x3a\0", 2));
+  for (const auto& call : calls) call->Write(grpc::ByteBuffer(&list, 1), nullptr);
+  for (size_t i = 0; i < calls.size(); ++i) ASSERT_TRUE(queue.Next(&tag, &ok));
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  EXPECT_LT(server.Threads(), 64);
+  HealthCheckResponse::ServingStatus status = HealthCheckResponse::UNKNOWN;
+  EXPECT_TRUE(client.Check("", &status).ok());
+  v1::GenerateResponse response;
+  EXPECT_TRUE(client.Generate(Greedy("x", 1), &response).ok());
+  for (const auto& context : contexts) context->TryCancel();
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
+  }
+}
+
 TEST(Health, AnswersWhileTheEngineIsSaturated) {
   ServerProcess server(ServerProcess::DemoArgs());
   ASSERT_TRUE(server.WaitReady());
@@ -138,6 +244,16 @@ TEST_F(BadInputTest, ErrorsNameFieldAndLimit) {
   const grpc::Status status = client_.Generate(request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(), "stopping.stop[0] is 300 bytes, limit 256");
+}
+
+TEST_F(BadInputTest, TextThatCannotFitTheContextIsNotTokenised) {
+  const std::string megabyte(1 << 20, 'x');
+  v1::GenerateResponse response;
+  const auto start = std::chrono::steady_clock::now();
+  const grpc::Status status = client_.Generate(Greedy(megabyte, 1), &response);
+  EXPECT_LT(Seconds(std::chrono::steady_clock::now() - start).count(), 0.5);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("prompt.text is 1048576 bytes, limit "));
 }
 
 TEST_F(BadInputTest, ExpertServiceIsUnimplemented) {

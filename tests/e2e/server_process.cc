@@ -103,6 +103,19 @@ std::string ServerProcess::metrics_address() const {
 
 void ServerProcess::Signal(int signal) const { kill(pid_, signal); }
 
+int ServerProcess::Threads() const {
+  const std::filesystem::path tasks = "/proc/" + std::to_string(pid_) + "/task";
+  return static_cast<int>(std::distance(std::filesystem::directory_iterator(tasks), {}));
+}
+
+int64_t ServerProcess::ResidentBytes() const {
+  std::ifstream file("/proc/" + std::to_string(pid_) + "/statm");
+  int64_t total = 0;
+  int64_t resident = 0;
+  file >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
 Exit ServerProcess::Wait(std::chrono::seconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (!Reap(false)) {

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -34,6 +35,10 @@ class ServerProcess {
   std::string metrics_address() const;
 
   void Signal(int signal) const;
+  // Threads of the process now.
+  int Threads() const;
+  // Its memory that is in RAM.
+  int64_t ResidentBytes() const;
   // Waits for the end; kills it after the limit, which gives code 137.
   Exit Wait(std::chrono::seconds limit = std::chrono::seconds(30));
 

@@ -66,7 +66,7 @@ TEST(CommandLine, SetsEverySetting) {
                               "--max-queue",       "5",       "--mask-slots",     "6",
                               "--max-step-tokens", "7",       "--step-target-ms", "8",
                               "--drain-timeout",   "9",       "--log-level",      "warn",
-                              "--allow-anonymous"});
+                              "--stall-timeout",   "10",      "--allow-anonymous"});
   ASSERT_TRUE(command.ok()) << Message(command.status());
   const ServerOptions& o = command->options;
   EXPECT_EQ(o.model, "m");
@@ -82,6 +82,7 @@ TEST(CommandLine, SetsEverySetting) {
   EXPECT_EQ(o.max_step_tokens, 7);
   EXPECT_EQ(o.step_target.count(), 8);
   EXPECT_EQ(o.drain_timeout, std::chrono::seconds(9));
+  EXPECT_EQ(o.stall_timeout, std::chrono::seconds(10));
   EXPECT_EQ(o.log_level, "warn");
   EXPECT_TRUE(o.allow_anonymous);
 }

@@ -126,6 +126,18 @@ TEST_F(OutboxTest, WakesNobodyWhoWasNotRefused) {
   EXPECT_FALSE(WriteDone());
 }
 
+TEST_F(OutboxTest, TellsSinceWhenAWriteIsInFlight) {
+  const auto later = [] { return std::chrono::steady_clock::now() + std::chrono::hours(1); };
+  outbox_.Push(Bytes("x"));
+  EXPECT_FALSE(outbox_.StalledSince(later())) << "nothing is written before Open";
+  const auto before = std::chrono::steady_clock::now();
+  outbox_.Open();
+  EXPECT_TRUE(outbox_.StalledSince(later()));
+  EXPECT_FALSE(outbox_.StalledSince(before - std::chrono::hours(1)));
+  WriteDone();
+  EXPECT_FALSE(outbox_.StalledSince(later())) << "an idle stream waits for the engine";
+}
+
 // The producer must go on to its end, or the call would never be over.
 TEST_F(OutboxTest, BrokenStreamTakesEverythingAndWakesTheProducer) {
   outbox_.Open();
