@@ -24,9 +24,7 @@ std::string ConnectAddress(const std::string& address) {
 
 }  // namespace
 
-std::string Greeting(const ServingModel& model, const std::string& grpc_address,
-                     const std::string& monetctl) {
-  const auto snapshot = model.policies->Current();
+std::string Summary(const ServingModel& model) {
   const int64_t tokens = int64_t{model.step_limits.kv_blocks} * model.step_limits.block_size;
   std::string text;
   const auto line = [&text](std::string_view name, const std::string& value) {
@@ -38,8 +36,23 @@ std::string Greeting(const ServingModel& model, const std::string& grpc_address,
   line("backend", fmt::format("{}: {}", model.backend->Name(), model.backend->Description()));
   line("threads", std::to_string(model.threads));
   line("kv cache", fmt::format("{} tokens, {} MiB", tokens, model.kv_bytes >> 20));
-  line("policies", std::to_string(snapshot->policies().size()));
+  line("policies", std::to_string(model.policies->Current()->policies().size()));
+  return text;
+}
 
+std::string PolicyList(const PolicySnapshot& snapshot) {
+  std::string text;
+  for (const auto& policy : snapshot.policies()) {
+    text += fmt::format("    {}@{}  {} experts removed\n", policy->name, policy->version,
+                        policy->mask->removed());
+  }
+  return text;
+}
+
+std::string Greeting(const ServingModel& model, const std::string& grpc_address,
+                     const std::string& monetctl) {
+  const auto snapshot = model.policies->Current();
+  std::string text = Summary(model);
   const std::string server = " --server " + ConnectAddress(grpc_address);
   const std::string prompt = " --max-tokens 24 --temperature 0 'def get_queryset(self):'\n";
   const std::string policy = PolicyToShow(*snapshot);

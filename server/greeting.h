@@ -7,7 +7,13 @@
 
 namespace monet::server {
 
-// The served model and three commands to paste. `monetctl` is how the command is called,
+// The loaded model, the machine's share and the number of policies. Each line ends with a newline.
+std::string Summary(const ServingModel& model);
+
+// The policies by name and version, with what each removes; a line each. Empty: there are none.
+std::string PolicyList(const PolicySnapshot& snapshot);
+
+// The summary and three commands to paste. `monetctl` is how the command is called,
 // `grpc_address` where to reach the server. Each line ends with a newline.
 std::string Greeting(const ServingModel& model, const std::string& grpc_address,
                      const std::string& monetctl);

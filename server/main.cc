@@ -18,6 +18,7 @@
 #include "server/greeting.h"
 #include "server/options.h"
 #include "server/server.h"
+#include "server/serving_model.h"
 #include "server/signals.h"
 
 namespace monet::server {
@@ -75,6 +76,16 @@ class ShutdownRequest {
   bool set_ = false;
 };
 
+// Everything that a start needs but the ports.
+int Check(const ServerOptions& options) {
+  fmt::print("monet-server {}\nchecking {}\n", MONET_VERSION, options.model.string());
+  std::fflush(stdout);
+  const auto model = LoadServingModel(options, [](const StepReport&) {});
+  if (!model.ok()) return BadStart(Message(model.status()));
+  fmt::print("{}{}ok\n", Summary(**model), PolicyList(*(*model)->policies->Current()));
+  return 0;
+}
+
 int Run(int argc, char** argv) {
   auto command = ParseCommandLine(argc, argv);
   if (!command.ok()) return BadStart(Message(command.status()));
@@ -84,6 +95,7 @@ int Run(int argc, char** argv) {
   }
   const ServerOptions& options = command->options;
   StartLogging(options.log_level);
+  if (command->action == CommandLine::Action::kCheck) return Check(options);
   BlockShutdownSignals();
   // Outlives main: the signal thread uses it to the end of the process.
   static ShutdownRequest& shutdown = *new ShutdownRequest();

@@ -46,9 +46,9 @@ std::string FlagOf(const Setting& setting);
 // anything that is not one flat map of known keys, each given once.
 absl::Status ApplyYaml(std::string_view yaml, ServerOptions* options);
 
-// What the command line asked for.
+// What the command line asked for. kCheck: load as for serving, say what was found, and exit.
 struct CommandLine {
-  enum class Action : uint8_t { kServe, kPrintAndExit };
+  enum class Action : uint8_t { kServe, kCheck, kPrintAndExit };
   Action action = Action::kServe;
   std::string text;  // kPrintAndExit: for stdout
   ServerOptions options;

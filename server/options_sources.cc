@@ -57,8 +57,9 @@ absl::Status ApplyYamlFile(const std::string& path, ServerOptions* options) {
 constexpr char kFooter[] =
     "\nThe configuration file is one YAML map with the same keys, '_' for '-' (kv_tokens: 4096).\n"
     "Unknown and repeated keys are errors. Flags win over the file.\n"
-    "Exit codes: 0 drained after SIGTERM or SIGINT, 2 bad options, model or policies, or an\n"
-    "address in use, 128 + signal when a second signal cut the drain short.";
+    "Exit codes: 0 drained after SIGTERM or SIGINT or checked without an error, 2 bad options,\n"
+    "model or policies, or an address in use, 128 + signal when a second signal cut the drain "
+    "short.";
 
 }  // namespace
 
@@ -95,6 +96,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
   }
   app.add_option("--config", config, "YAML file with the same settings; flags win.")
       ->option_text("FILE");
+  bool check = false;
+  app.add_flag("--check", check,
+               "Check configuration, model and policies as a start would, print a summary and exit "
+               "with 0 or 2; listens nowhere.");
   app.footer(kFooter);
 
   CommandLine result;
@@ -117,6 +122,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
     if (!status.ok()) return InvalidArgument("{}: {}", flag, Message(status));
   }
   MONET_RETURN_IF_ERROR(CheckOptions(result.options));
+  if (check) result.action = CommandLine::Action::kCheck;
   return result;
 }
 

@@ -16,7 +16,9 @@ namespace {
 
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // A bad start is exit code 2 and one line on stderr.
 void ExpectBadStart(const std::vector<std::string>& args, const std::string& message) {
@@ -89,6 +91,40 @@ TEST(Start, RefusesBadSettings) {
   ExpectBadStart({"--model", MONET_SOURCE_DIR "/models/demo", "--listen", "0.0.0.0:0"},
                  "--allow-anonymous");
   ExpectBadStart(ServerProcess::DemoArgs({"--kv-tokens", "100"}), "kv_tokens is 100");
+}
+
+std::vector<std::string> CheckArgs(std::vector<std::string> args) {
+  args.push_back("--check");
+  return args;
+}
+
+TEST(Check, SummarisesAndListensNowhere) {
+  // Both ports are taken, which a start refuses and a check does not see.
+  ServerProcess& first = SharedServer();
+  const Exit exit = RunServer(CheckArgs(
+      {"--model", MONET_SOURCE_DIR "/models/demo", "--policies", MONET_SOURCE_DIR "/policies",
+       "--listen", first.grpc_address(), "--metrics-listen", first.metrics_address()}));
+  EXPECT_EQ(exit.code, 0) << exit.err;
+  EXPECT_EQ(exit.err, "");
+  EXPECT_THAT(exit.out, HasSubstr("fingerprint sha256:"));
+  EXPECT_THAT(exit.out, HasSubstr("policies    12\n"));
+  EXPECT_THAT(exit.out, HasSubstr("    no-python@1  3061 experts removed\n"));
+  EXPECT_THAT(exit.out, EndsWith("\nok\n"));
+  EXPECT_THAT(exit.out, Not(HasSubstr("ready")));
+}
+
+// What a start refuses, with the same words.
+TEST(Check, RefusesWhatAStartRefuses) {
+  const TemporaryDirectory directory("check");
+  std::ofstream(directory / "server.yaml") << "model: x\nqueue: 5\n";
+  ExpectBadStart({"--check", "--config", directory / "server.yaml"}, "unknown key \"queue\"");
+  ExpectBadStart(CheckArgs({"--model", directory.str()}), "config.json");
+  ExpectBadStart(CheckArgs(ServerProcess::DemoArgs({"--kv-tokens", "100"})), "kv_tokens is 100");
+  std::filesystem::create_directories(directory / "policies/broken");
+  std::ofstream(directory / "policies/broken/1.yaml") << "format: 1\nformat: 1\n";
+  ExpectBadStart(
+      CheckArgs({"--model", MONET_SOURCE_DIR "/models/demo", "--policies", directory / "policies"}),
+      "broken/1.yaml");
 }
 
 // Long output, a drain meanwhile: every token arrives, health says so, new calls are turned away.

@@ -1,9 +1,11 @@
 #include "server/options.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -44,8 +46,17 @@ TEST(CommandLine, HelpNamesEverySettingAndItsUnit) {
   for (const Setting& setting : Settings()) {
     EXPECT_THAT(command->text, HasSubstr(FlagOf(setting)));
   }
-  for (const char* text : {"--config", "--version", "milliseconds", "seconds", "Exit codes"}) {
+  for (const char* text :
+       {"--config", "--check", "--version", "milliseconds", "seconds", "Exit codes"}) {
     EXPECT_THAT(command->text, HasSubstr(text));
+  }
+}
+
+TEST(CommandLine, CompatibilityNamesEverySetting) {
+  std::ifstream file(MONET_SOURCE_DIR "/docs/compatibility.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  for (const Setting& setting : Settings()) {
+    EXPECT_THAT(text, HasSubstr(fmt::format("`{}`", setting.key)));
   }
 }
 
@@ -115,6 +126,16 @@ TEST(CommandLine, FailsClosedOffLoopback) {
     EXPECT_TRUE(Parse({"--model", "m", "--listen", address}).ok()) << address;
   }
   EXPECT_TRUE(Parse({"--model", "m", "--listen", "0.0.0.0:1", "--allow-anonymous"}).ok());
+}
+
+TEST(CommandLine, ChecksOnRequest) {
+  const auto command = Parse({"--check", "--model", "m"});
+  ASSERT_TRUE(command.ok()) << Message(command.status());
+  EXPECT_EQ(command->action, CommandLine::Action::kCheck);
+  EXPECT_EQ(Parse({"--model", "m"})->action, CommandLine::Action::kServe);
+  EXPECT_THAT(ErrorOf({"--check"}), HasSubstr("--model DIR is required"));
+  // A command, not a setting: no file may turn a server into a check.
+  EXPECT_THAT(YamlError("check: true\n"), HasSubstr("unknown key \"check\""));
 }
 
 TEST(ConfigFile, IsUnderTheFlags) {
