@@ -5,8 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdint>
 #include <cstring>
+
+#include "runtime/base/utf8.h"
 
 namespace monet::cli {
 namespace {
@@ -31,22 +32,6 @@ absl::StatusOr<std::string> ReadDescriptor(int fd, const std::string& path) {
   return InvalidArgument("'{}' has more than {} bytes", path, kMaxInputBytes);
 }
 
-// Length of the UTF-8 sequence (Unicode 15, table 3-7) at the start of `bytes`, 0 if there is none.
-size_t SequenceLength(std::string_view bytes) {
-  const auto at = [&](size_t i) { return static_cast<uint8_t>(bytes[i]); };
-  const uint8_t lead = at(0);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || bytes.size() < length) return 0;
-  const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  if (at(1) < low || at(1) > high) return 0;
-  for (size_t i = 2; i < length; ++i) {
-    if ((at(i) & 0xC0) != 0x80) return 0;
-  }
-  return length;
-}
-
 }  // namespace
 
 absl::StatusOr<std::string> ReadInput(const std::string& path) {
@@ -60,9 +45,11 @@ absl::StatusOr<std::string> ReadInput(const std::string& path) {
 
 absl::Status RequireUtf8(std::string_view field, std::string_view text) {
   for (size_t i = 0; i < text.size();) {
-    const size_t length = SequenceLength(text.substr(i));
-    if (length == 0) return InvalidArgument("{} is not UTF-8 at byte {}", field, i);
-    i += length;
+    const Utf8Unit unit = NextUtf8(text.substr(i));
+    if (unit.kind != Utf8Unit::Kind::kCharacter) {
+      return InvalidArgument("{} is not UTF-8 at byte {}", field, i);
+    }
+    i += unit.length;
   }
   return absl::OkStatus();
 }

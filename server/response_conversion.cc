@@ -1,17 +1,12 @@
 #include "server/response_conversion.h"
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 
 #include "runtime/limits.h"
 
 namespace monet::server {
 namespace {
-
-int64_t ExpertsTotal(const MaskShape& shape) {
-  return int64_t{shape.routers} * shape.experts * shape.experts;
-}
 
 void FillLimits(const ServingModel& model, v1::Limits* out) {
   out->set_max_prompt_bytes(limits::kMaxPromptBytes);
@@ -41,7 +36,7 @@ void FillAppliedMask(const ResolvedMask& mask, const PolicySnapshot& snapshot,
   }
   out->set_digest(mask.mask->digest().ToString());
   out->set_experts_removed(mask.mask->removed());
-  out->set_experts_total(ExpertsTotal(mask.mask->shape()));
+  out->set_experts_total(mask.mask->shape().Experts());
 }
 
 void FillPolicy(const monet::Policy& policy, v1::Policy* out) {
@@ -53,15 +48,10 @@ void FillPolicy(const monet::Policy& policy, v1::Policy* out) {
   out->set_model_fingerprint(policy.model.ToString());
   out->set_semantics(policy.semantics);
   out->set_experts_removed(mask.removed());
-  out->set_experts_total(ExpertsTotal(mask.shape()));
+  out->set_experts_total(mask.shape().Experts());
   out->set_mask_digest(mask.digest().ToString());
-  const size_t bytes = mask.shape().BytesPerRouter();
   for (int32_t router = 0; router < mask.shape().routers; ++router) {
-    int64_t removed = 0;
-    for (uint8_t byte : mask.bitmap().subspan(static_cast<size_t>(router) * bytes, bytes)) {
-      removed += std::popcount(byte);
-    }
-    out->add_experts_removed_by_router(removed);
+    out->add_experts_removed_by_router(mask.RemovedIn(router));
   }
 }
 

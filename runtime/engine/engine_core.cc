@@ -146,14 +146,8 @@ void EngineCore::EndLateFlushing(Clock::time_point now) {
 
 void EngineCore::BuildWork(const StepPlan& plan) {
   StepBatch& batch = work_.batch;
-  batch.token_ids.clear();
-  batch.positions.clear();
-  batch.sequences.clear();
-  batch.mask_slots.clear();
-  batch.block_tables.clear();
-  batch.logit_rows.clear();
+  batch.Clear();
   work_.tasks.clear();
-  batch.table_stride = 0;
   for (const PlanRows& rows : plan.rows) {
     batch.table_stride = std::max(batch.table_stride, static_cast<int32_t>(rows.blocks.size()));
   }

@@ -22,7 +22,15 @@ struct StepBatch {
   std::vector<int32_t> logit_rows;  // (N) rows whose logits are wanted, ascending
 
   int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
-  void Clear();
+  void Clear() {
+    token_ids.clear();
+    positions.clear();
+    sequences.clear();
+    mask_slots.clear();
+    block_tables.clear();
+    table_stride = 0;
+    logit_rows.clear();
+  }
 };
 
 // Results live until the next Run.

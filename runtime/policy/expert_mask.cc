@@ -1,19 +1,14 @@
 #include "runtime/policy/expert_mask.h"
 
 #include <bit>
-#include <cstdlib>
 #include <string_view>
 #include <utility>
 
+#include "runtime/base/check.h"
 #include "runtime/limits.h"
 
 namespace monet {
 namespace {
-
-// Breaking a REQUIRES of this file would run a request under a mask that is not its own.
-void Require(bool condition) {
-  if (!condition) std::abort();
-}
 
 // Of the last byte of a router's part: the bits that are no expert.
 uint8_t PaddingBits(const MaskShape& shape) {
@@ -52,7 +47,7 @@ ExpertMask::ExpertMask(MaskShape shape, std::vector<uint8_t> bitmap)
 
 absl::StatusOr<std::shared_ptr<const ExpertMask>> ExpertMask::FromBitmap(
     MaskShape shape, std::vector<uint8_t> bitmap) {
-  Require(shape.IsValid());
+  MONET_CHECK(shape.IsValid());
   if (bitmap.size() != shape.Bytes()) {
     return InvalidArgument("the bitmap has {} bytes, not {}", bitmap.size(), shape.Bytes());
   }
@@ -65,32 +60,32 @@ absl::StatusOr<std::shared_ptr<const ExpertMask>> ExpertMask::FromBitmap(
 }
 
 std::shared_ptr<const ExpertMask> ExpertMask::None(MaskShape shape) {
-  Require(shape.IsValid());
+  MONET_CHECK(shape.IsValid());
   return std::shared_ptr<const ExpertMask>(
       new ExpertMask(shape, std::vector<uint8_t>(shape.Bytes(), 0)));
 }
 
 int64_t ExpertMask::RemovedIn(int32_t router) const {
-  Require(router >= 0 && router < shape_.routers);
+  MONET_CHECK(router >= 0 && router < shape_.routers);
   return CountBits(bitmap().subspan(router * shape_.BytesPerRouter(), shape_.BytesPerRouter()));
 }
 
 bool ExpertMask::Removes(int32_t router, int32_t i, int32_t j) const {
-  Require(router >= 0 && router < shape_.routers && i >= 0 && i < shape_.experts && j >= 0 &&
-          j < shape_.experts);
+  MONET_CHECK(router >= 0 && router < shape_.routers && i >= 0 && i < shape_.experts && j >= 0 &&
+              j < shape_.experts);
   const size_t expert = static_cast<size_t>(i) * shape_.experts + j;
   return bitmap_[router * shape_.BytesPerRouter() + expert / 8] >> (expert % 8) & 1;
 }
 
 MaskBuilder::MaskBuilder(MaskShape shape) : shape_(shape) {
-  Require(shape.IsValid());
+  MONET_CHECK(shape.IsValid());
   bitmap_.resize(shape.Bytes());
   rows_.resize(static_cast<size_t>(shape.routers) * shape.experts);
   columns_.resize(rows_.size());
 }
 
 void MaskBuilder::Add(const ExpertMask& mask) {
-  Require(mask.shape() == shape_);
+  MONET_CHECK(mask.shape() == shape_);
   for (size_t b = 0; b < bitmap_.size(); ++b) bitmap_[b] |= mask.bitmap()[b];
 }
 
@@ -155,7 +150,7 @@ absl::Status MaskBuilder::AddBitmap(int32_t router, std::span<const uint8_t> bit
 
 std::shared_ptr<const ExpertMask> MaskBuilder::Build() && {
   auto mask = ExpertMask::FromBitmap(shape_, std::move(bitmap_));
-  Require(mask.ok());
+  MONET_CHECK(mask.ok());
   return *std::move(mask);
 }
 
