@@ -26,10 +26,10 @@ namespace {
 
 constexpr int kExitBadStart = 2;
 
-// One line, whatever the message holds.
+// One line that a terminal shows as it is, whatever names of files the message holds.
 int BadStart(std::string message) {
   for (char& c : message) {
-    if (c == '\n' || c == '\r') c = ' ';
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
   }
   fmt::print(stderr, "monet-server: {}\n", message);
   return kExitBadStart;

@@ -49,17 +49,16 @@ absl::Status SetAddress(const char* key, std::string_view text, std::string* out
 
 absl::Status SetMetricsListen(ServerOptions* o, std::string_view text) {
   MONET_RETURN_IF_ERROR(SetAddress("metrics_listen", text, &o->metrics_listen));
-  if (ParseListenAddress(text)->is_unix) {
-    return InvalidArgument("metrics_listen is \"{}\", expected HOST:PORT", text);
+  // Debian's CivetWeb is built without IPv6.
+  if (ParseListenAddress(text)->is_unix || text.starts_with('[')) {
+    return InvalidArgument("metrics_listen is \"{}\", expected HOST:PORT without IPv6", text);
   }
   return absl::OkStatus();
 }
 
 absl::Status SetModelName(ServerOptions* o, std::string_view text) {
-  const bool visible = std::all_of(text.begin(), text.end(), [](char c) {
-    return c > ' ' && c < 0x7f && c != '"' && c != '\\';
-  });
-  if (!visible || text.size() > limits::kMaxModelNameBytes) {
+  if (!std::all_of(text.begin(), text.end(), IsModelNameCharacter) ||
+      text.size() > limits::kMaxModelNameBytes) {
     return InvalidArgument(
         "model_name must be 1 to {} visible ASCII characters without quotes and backslashes",
         limits::kMaxModelNameBytes);
@@ -122,13 +121,15 @@ const std::vector<Setting>& Settings() {
        "Default 127.0.0.1:50051.",
        [](O* o, Text t) { return SetAddress("listen", t, &o->listen); }},
       {"metrics_listen", "ADDR",
-       "Prometheus address, HOST:PORT; port 0 takes a free one, printed at start. "
+       "Prometheus address, HOST:PORT (no IPv6); port 0 takes a free one, printed at start. "
        "Default 127.0.0.1:0.",
        SetMetricsListen},
       {"allow_anonymous", nullptr,
        "Serve callers without a key on an address that other machines can reach. Default false.",
        SetAllowAnonymous},
-      {"model_name", "NAME", "Name of the model in the API. Default: the model directory's name.",
+      {"model_name", "NAME",
+       "Name of the model in the API. Default: the model directory's name, with '_' for what "
+       "is not visible ASCII.",
        SetModelName},
       {"threads", "N",
        "Computing threads, 1 to 1024. Default: the CPUs that cgroup quota and affinity allow.",
@@ -163,6 +164,8 @@ const std::vector<Setting>& Settings() {
   };
   return settings;
 }
+
+bool IsModelNameCharacter(char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\'; }
 
 std::string FlagOf(const Setting& setting) {
   std::string flag = std::string("--") + setting.key;

@@ -58,6 +58,9 @@ struct CommandLine {
 // Errors: INVALID_ARGUMENT with one line for stderr.
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv);
 
+// What a model's name in the API may hold: visible ASCII without quotes and backslashes.
+bool IsModelNameCharacter(char c);
+
 // What no single setting can check: required ones, and that only a loopback address is served
 // without --allow-anonymous while there are no tenants.
 absl::Status CheckOptions(const ServerOptions& options);

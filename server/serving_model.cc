@@ -1,9 +1,11 @@
 #include "server/serving_model.h"
 
 #include <algorithm>
+#include <functional>
 #include <system_error>
 #include <utility>
 
+#include "runtime/limits.h"
 #include "runtime/model/backend_factory.h"
 #include "server/cpu_budget.h"
 
@@ -68,7 +70,10 @@ std::string ModelName(const ServerOptions& options) {
   if (!options.model_name.empty()) return options.model_name;
   std::error_code error;
   const std::filesystem::path full = std::filesystem::weakly_canonical(options.model, error);
-  const std::string name = (error ? options.model : full).filename().string();
+  std::string name = (error ? options.model : full).filename().string();
+  // A folder's name may be any bytes; one that is no UTF-8 would spoil every response.
+  std::replace_if(name.begin(), name.end(), std::not_fn(IsModelNameCharacter), '_');
+  name.resize(std::min(name.size(), limits::kMaxModelNameBytes));
   return name.empty() ? "model" : name;
 }
 

@@ -36,7 +36,8 @@ struct ServingModel {
   std::unique_ptr<Engine> engine;
 };
 
-// The model's name in the API: configured, or the name of its directory.
+// The model's name in the API: configured, or the name of its directory with '_' for
+// every byte that IsModelNameCharacter refuses; at most kMaxModelNameBytes.
 std::string ModelName(const ServerOptions& options);
 
 // The cache's size in blocks of `block_size` tokens, from the option or from `memory`, the bytes

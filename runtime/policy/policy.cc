@@ -140,7 +140,10 @@ absl::Status ReadBuilt(const YamlView& built) {
 absl::StatusOr<std::string> ReadBounded(const std::filesystem::path& path, size_t limit) {
   std::error_code error;
   // Opening anything but a file, a pipe say, could wait forever.
-  if (!std::filesystem::is_regular_file(path, error)) return InvalidArgument("no such file");
+  if (!std::filesystem::is_regular_file(path, error)) {
+    const bool there = std::filesystem::exists(path, error);
+    return InvalidArgument("{}", there ? "not a regular file" : "no such file");
+  }
   const uintmax_t size = std::filesystem::file_size(path, error);
   if (error) return InvalidArgument("cannot be read");
   if (size > limit) return InvalidArgument("{} bytes, limit {}", size, limit);

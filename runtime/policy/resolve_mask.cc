@@ -20,12 +20,16 @@ absl::Status CheckCounts(const std::vector<std::string>& references,
     return InvalidArgument("mask.policies: {} entries, limit {}", references.size(),
                            limits::kMaxRequestPolicies);
   }
-  size_t entries = experts.size();
-  for (const ExplicitExperts& group : experts) {
-    entries += group.ids.size() + group.rows.size() + group.columns.size();
+  if (experts.size() > limits::kMaxMaskRouterEntries) {
+    return InvalidArgument("mask.experts: {} entries, limit {}", experts.size(),
+                           limits::kMaxMaskRouterEntries);
   }
-  if (entries > limits::kMaxExplicitExperts) {
-    return InvalidArgument("mask.experts: {} entries, limit {}", entries,
+  size_t named = 0;
+  for (const ExplicitExperts& group : experts) {
+    named += group.ids.size() + group.rows.size() + group.columns.size();
+  }
+  if (named > limits::kMaxExplicitExperts) {
+    return InvalidArgument("mask.experts: {} ids, rows and columns, limit {}", named,
                            limits::kMaxExplicitExperts);
   }
   return absl::OkStatus();

@@ -84,6 +84,15 @@ TEST(Start, RefusesBadModelsAndPolicies) {
                  "--policies /nonexistent");
 }
 
+// Names of files are other people's: none reaches the operator's terminal as a control sequence.
+TEST(Start, ShowsControlCharactersAsQuestionMarks) {
+  const TemporaryDirectory directory("control");
+  std::filesystem::create_directories(directory / "policies/a\x1b[31m\nb");
+  ExpectBadStart({"--model", MONET_SOURCE_DIR "/models/demo", "--policies", directory / "policies",
+                  "--listen", "127.0.0.1:0"},
+                 "a?[31m?b: not a folder");
+}
+
 TEST(Start, RefusesBadSettings) {
   const TemporaryDirectory directory("bad-settings");
   std::ofstream(directory / "server.yaml") << "model: x\nqueue: 5\n";

@@ -188,7 +188,7 @@ TEST(PolicySnapshotTest, RefusesLinksToNothingAndPipes) {
   EXPECT_EQ(Refusal(folder), "p/1.yaml: no such file");
   fs::remove(folder.path() / "p/1.yaml");
   ASSERT_EQ(::mkfifo((folder.path() / "p/1.yaml").c_str(), 0600), 0);
-  EXPECT_EQ(Refusal(folder), "p/1.yaml: no such file");
+  EXPECT_EQ(Refusal(folder), "p/1.yaml: not a regular file");
 }
 
 TEST(PolicySnapshotTest, RefusesThisModelInAnotherShape) {

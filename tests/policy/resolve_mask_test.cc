@@ -142,12 +142,15 @@ TEST(ResolveMaskTest, ErrorsNameTheExpert) {
 
 TEST(ResolveMaskTest, BoundsTheEntries) {
   ExplicitExperts group = Group(0);
-  group.ids.assign(limits::kMaxExplicitExperts - 1, 0);
+  group.ids.assign(limits::kMaxExplicitExperts, 0);
   EXPECT_TRUE(Refusal({}, {group}).ok());
   group.rows = {0};
-  EXPECT_EQ(Message(Refusal({}, {group})), "mask.experts: 1048577 entries, limit 1048576");
-  EXPECT_THAT(Message(Refusal({}, std::vector<ExplicitExperts>((1 << 20) + 1))),
-              StartsWith("mask.experts: "));
+  EXPECT_EQ(Message(Refusal({}, {group})),
+            "mask.experts: 1048577 ids, rows and columns, limit 1048576");
+  std::vector<ExplicitExperts> groups(limits::kMaxMaskRouterEntries);
+  EXPECT_TRUE(Refusal({}, groups).ok());
+  groups.emplace_back();
+  EXPECT_EQ(Message(Refusal({}, groups)), "mask.experts: 1025 entries, limit 1024");
 }
 
 TEST(ResolveMaskTest, RepeatedColumnsCostNothing) {

@@ -115,6 +115,11 @@ TEST(CommandLine, RefusesBadValues) {
   EXPECT_THAT(ErrorOf({"--model", "m", "--config", "/nonexistent"}), HasSubstr("/nonexistent"));
 }
 
+TEST(CommandLine, SaysThatMetricsHaveNoIpv6) {
+  EXPECT_THAT(ErrorOf({"--model", "m", "--metrics-listen", "[::1]:0"}), HasSubstr("without IPv6"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--metrics-listen", "unix:/s"}), HasSubstr("HOST:PORT"));
+}
+
 TEST(CommandLine, FailsClosedOffLoopback) {
   EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "0.0.0.0:1"}), HasSubstr("--allow-anonymous"));
   EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "[::]:1"}), HasSubstr("--allow-anonymous"));
