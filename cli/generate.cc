@@ -18,19 +18,30 @@ constexpr char kExample[] =
     "  git diff | monetctl generate --json --server 10.0.0.5:50051 -\n\n"
     "Without --json the completion alone is printed, without the prompt. With --json one object:\n"
     "text, policies, mask_digest, usage, finish_reason, token_ids, seed and what identifies call\n"
-    "and model. With --stream --json a line a message (\"event\": header, delta or finish), the\n"
-    "last line being that object.";
+    "and model. With --stream --json a line a message (\"event\": header, prompt_logprobs, delta "
+    "or\n"
+    "finish), the last line being that object.\n\n"
+    "--logprobs adds \"logprobs\": [-0.5, ...], one for each of token_ids. --top-logprobs adds "
+    "beside\n"
+    "it \"top_logprobs\": a list for each token, [{\"token_id\": 7, \"logprob\": -0.5}, ...], "
+    "most\n"
+    "probable first. --prompt-logprobs adds \"prompt_logprobs\": {\"token_ids\", \"logprobs\",\n"
+    "\"top_logprobs\"} of the prompt without its first token.";
 
-Json WholeJson(const v1::ResponseHeader& header, const v1::Completion& completion,
-               const v1::Finish& finish, bool logprobs) {
+Json WholeJson(const v1::GenerateResponse& response, bool logprobs) {
+  const v1::ResponseHeader& header = response.header();
+  const v1::Completion& completion = response.completions(0);
+  const v1::Finish& finish = response.finishes(0);
   Json json;
   json["text"] = completion.text();
   json["policies"] = AppliedPoliciesJson(header.mask().policies());
   json["mask_digest"] = header.mask().digest();
   json["usage"] = UsageJson(finish.usage());
   AddFinishReason(finish, &json);
-  json["token_ids"] = completion.token_ids();
-  if (logprobs) json["logprobs"] = completion.logprobs();
+  AddTokens(completion, logprobs, &json);
+  if (response.has_prompt_logprobs()) {
+    json["prompt_logprobs"] = PromptLogprobsJson(response.prompt_logprobs());
+  }
   json["seed"] = header.seed();
   AddIdentity(header, &json);
   AddRemoved(header.mask(), &json);
@@ -54,8 +65,14 @@ Json DeltaEvent(const v1::Completion& delta, bool logprobs) {
   Json json;
   json["event"] = "delta";
   json["text"] = delta.text();
-  json["token_ids"] = delta.token_ids();
-  if (logprobs) json["logprobs"] = delta.logprobs();
+  AddTokens(delta, logprobs, &json);
+  return json;
+}
+
+Json PromptLogprobsEvent(const v1::PromptLogprobs& prompt) {
+  Json json;
+  json["event"] = "prompt_logprobs";
+  json.update(PromptLogprobsJson(prompt));
   return json;
 }
 
@@ -85,32 +102,45 @@ class StreamPrinter {
     if (message.has_header() == has_header_) return BadAnswer("one header must open the stream");
     if (finished_) return BadAnswer("the stream goes on after its finish");
     if (message.has_header()) return TakeHeader(message.header());
+    if (message.has_prompt_logprobs()) return TakePromptLogprobs(message.prompt_logprobs());
     if (message.has_delta()) return TakeDelta(message.delta());
     if (!message.has_finish()) return BadAnswer("a message of the stream is empty");
     finished_ = true;
-    finish_ = message.finish();
-    return arguments_->json ? console_->Write(Line(FinishEvent(finish_))) : absl::OkStatus();
+    *whole_.add_finishes() = message.finish();
+    return WriteEvent(FinishEvent(message.finish()));
   }
 
   // After the stream has ended with status OK.
   absl::Status End() {
     if (!finished_) return BadAnswer("the stream ended without a finish");
-    if (!arguments_->json) return EndText(whole_.text(), console_);
-    return console_->Write(Line(WholeJson(header_, whole_, finish_, arguments_->logprobs)));
+    if (!arguments_->json) return EndText(whole_.completions(0).text(), console_);
+    return console_->Write(Line(WholeJson(whole_, arguments_->logprobs)));
   }
 
  private:
   absl::Status TakeHeader(const v1::ResponseHeader& header) {
     has_header_ = true;
-    header_ = header;
-    MONET_RETURN_IF_ERROR(CheckApplied(request_->mask(), header_.mask()));
-    return arguments_->json ? console_->Write(Line(HeaderEvent(header_))) : absl::OkStatus();
+    *whole_.mutable_header() = header;
+    whole_.add_completions();
+    MONET_RETURN_IF_ERROR(CheckApplied(request_->mask(), header.mask()));
+    return WriteEvent(HeaderEvent(header));
+  }
+
+  absl::Status TakePromptLogprobs(const v1::PromptLogprobs& prompt) {
+    whole_.mutable_prompt_logprobs()->MergeFrom(prompt);
+    return WriteEvent(PromptLogprobsEvent(prompt));
+  }
+
+  absl::Status WriteEvent(const Json& event) {
+    return arguments_->json ? console_->Write(Line(event)) : absl::OkStatus();
   }
 
   absl::Status TakeDelta(const v1::Completion& delta) {
-    whole_.mutable_text()->append(delta.text());
-    whole_.mutable_token_ids()->MergeFrom(delta.token_ids());
-    whole_.mutable_logprobs()->MergeFrom(delta.logprobs());
+    v1::Completion* whole = whole_.mutable_completions(0);
+    whole->mutable_text()->append(delta.text());
+    whole->mutable_token_ids()->MergeFrom(delta.token_ids());
+    whole->mutable_logprobs()->MergeFrom(delta.logprobs());
+    whole->mutable_top_logprobs()->MergeFrom(delta.top_logprobs());
     return console_->Write(arguments_->json ? Line(DeltaEvent(delta, arguments_->logprobs))
                                             : delta.text());
   }
@@ -120,9 +150,7 @@ class StreamPrinter {
   Console* console_;
   bool has_header_ = false;
   bool finished_ = false;
-  v1::ResponseHeader header_;
-  v1::Completion whole_;
-  v1::Finish finish_;
+  v1::GenerateResponse whole_;
 };
 
 absl::Status RunStream(const v1::GenerateRequest& request, const GenerateArguments& arguments,
@@ -153,13 +181,10 @@ absl::Status RunUnary(const v1::GenerateRequest& request, const GenerateArgument
                      response.completions_size(), response.finishes_size());
   }
   MONET_RETURN_IF_ERROR(CheckApplied(request.mask(), response.header().mask()));
-  const v1::Completion& completion = response.completions(0);
-  if (arguments.json) {
-    return console->Write(
-        Line(WholeJson(response.header(), completion, response.finishes(0), arguments.logprobs)));
-  }
-  MONET_RETURN_IF_ERROR(console->Write(completion.text()));
-  return EndText(completion.text(), console);
+  if (arguments.json) return console->Write(Line(WholeJson(response, arguments.logprobs)));
+  const std::string& text = response.completions(0).text();
+  MONET_RETURN_IF_ERROR(console->Write(text));
+  return EndText(text, console);
 }
 
 absl::Status RunGenerate(const GenerateArguments& arguments, const Session& session) {

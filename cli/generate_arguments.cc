@@ -47,6 +47,13 @@ GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app) {
                         "Default: made by the server");
   app->add_flag("--logprobs", logprobs,
                 "Return each token's natural-log probability (with --json)");
+  app->add_flag("--prompt-logprobs", prompt_logprobs,
+                "Return those of the prompt's tokens too (with --json)");
+  top_logprobs =
+      AddValue(app, "--top-logprobs", "N",
+               "With log-probabilities: also the N most probable tokens in place of each\n"
+               "token, 0 to 20. Default: 0");
+  app->add_flag("--echo", echo, "Print the prompt before the completion");
   app->add_flag("--stream", stream, "Print the text as it is generated");
   app->add_flag("--json", json, "Print JSON");
   prompt = AddValue(app, "PROMPT", "",
@@ -106,6 +113,10 @@ absl::StatusOr<v1::GenerateRequest> GenerateArguments::Read() const {
   MONET_ASSIGN_OR_RETURN(const auto id, TextOf(request_id));
   if (id) request.set_request_id(*id);
   if (logprobs) request.mutable_logprob_options()->set_logprobs(true);
+  if (prompt_logprobs) request.mutable_logprob_options()->set_prompt_logprobs(true);
+  MONET_ASSIGN_OR_RETURN(const auto top_value, Int32Of(top_logprobs));
+  if (top_value) request.mutable_logprob_options()->set_top_logprobs(*top_value);
+  if (echo) request.set_echo(true);
 
   MONET_ASSIGN_OR_RETURN(*request.mutable_mask(), mask.Read());
   std::string text = prompt->results()[0];

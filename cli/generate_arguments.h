@@ -19,12 +19,14 @@ struct GenerateArguments {
   MaskArguments mask;
   CLI::Option *max_tokens, *temperature, *top_k, *top_p, *seed, *stop, *stop_token_id;
   CLI::Option *min_p, *repetition_penalty, *presence_penalty, *frequency_penalty, *logit_bias;
-  CLI::Option* min_tokens;
+  CLI::Option *min_tokens, *top_logprobs;
   CLI::Option *model, *request_id, *prompt;
   bool stream = false;
   bool json = false;
   bool logprobs = false;
   bool ignore_eos = false;
+  bool prompt_logprobs = false;
+  bool echo = false;
 
  private:
   void AddSampling(CLI::App* app);

@@ -1,5 +1,7 @@
 #include "cli/json_shapes.h"
 
+#include <algorithm>
+
 namespace monet::cli {
 namespace {
 
@@ -12,7 +14,10 @@ Json LimitsJson(const v1::Limits& limits) {
           {"max_stop_text_bytes", limits.max_stop_text_bytes()},
           {"max_stop_token_ids", limits.max_stop_token_ids()},
           {"max_waiting_requests", limits.max_waiting_requests()},
-          {"mask_slots", limits.mask_slots()}};
+          {"mask_slots", limits.mask_slots()},
+          {"max_logit_bias", limits.max_logit_bias()},
+          {"max_top_logprobs", limits.max_top_logprobs()},
+          {"max_logprobs", limits.max_logprobs()}};
 }
 
 std::string DecompositionName(v1::Decomposition decomposition) {
@@ -24,6 +29,12 @@ std::string DecompositionName(v1::Decomposition decomposition) {
     default:
       return "unspecified";
   }
+}
+
+void AddTop(const google::protobuf::RepeatedPtrField<v1::TopLogprobs>& list, Json* json) {
+  if (list.empty()) return;
+  (*json)["top_logprobs"] = Json::array();
+  for (const v1::TopLogprobs& top : list) (*json)["top_logprobs"].push_back(TopLogprobsJson(top));
 }
 
 }  // namespace
@@ -47,6 +58,29 @@ Json UsageJson(const v1::Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens()},
           {"completion_tokens", usage.completion_tokens()},
           {"cached_tokens", usage.cached_tokens()}};
+}
+
+Json TopLogprobsJson(const v1::TopLogprobs& top) {
+  Json list = Json::array();
+  for (int n = 0; n < std::min(top.token_ids_size(), top.logprobs_size()); ++n) {
+    list.push_back(Json{{"token_id", top.token_ids(n)}, {"logprob", top.logprobs(n)}});
+  }
+  return list;
+}
+
+void AddTokens(const v1::Completion& completion, bool logprobs, Json* json) {
+  (*json)["token_ids"] = completion.token_ids();
+  if (!logprobs) return;
+  (*json)["logprobs"] = completion.logprobs();
+  AddTop(completion.top_logprobs(), json);
+}
+
+Json PromptLogprobsJson(const v1::PromptLogprobs& prompt) {
+  Json json;
+  json["token_ids"] = prompt.token_ids();
+  json["logprobs"] = prompt.logprobs();
+  AddTop(prompt.top_logprobs(), &json);
+  return json;
 }
 
 std::string FinishReasonName(v1::FinishReason reason) {

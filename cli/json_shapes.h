@@ -20,6 +20,12 @@ std::string Line(const Json& json);
 Json AppliedPoliciesJson(const google::protobuf::RepeatedPtrField<v1::AppliedPolicy>& policies);
 // {"prompt_tokens", "completion_tokens", "cached_tokens"}
 Json UsageJson(const v1::Usage& usage);
+// [{"token_id", "logprob"}]
+Json TopLogprobsJson(const v1::TopLogprobs& top);
+// Adds "token_ids" and, with `logprobs`, "logprobs" and, where there are any, "top_logprobs".
+void AddTokens(const v1::Completion& completion, bool logprobs, Json* json);
+// {"token_ids", "logprobs"} and, where there are any, "top_logprobs".
+Json PromptLogprobsJson(const v1::PromptLogprobs& prompt);
 // "stop", "length" or "unspecified".
 std::string FinishReasonName(v1::FinishReason reason);
 // Adds "request_id", "model", "model_fingerprint", "system_fingerprint".

@@ -67,6 +67,10 @@ absl::Status EngineCall::Submit() {
   // The message is gRPC's until the call ends, and would be kept as long as the call waits and
   // runs.
   const_cast<grpc::ByteBuffer*>(request_)->Clear();
+  std::string echo;
+  if (input.echo) {
+    echo = input.prompt_text.value_or(model.tokenizer->Decode(input.engine.prompt_ids));
+  }
   if (input.prompt_text) {
     MONET_ASSIGN_OR_RETURN(input.engine.prompt_ids, model.tokenizer->Encode(*input.prompt_text));
     input.engine.prompt_ids.insert(input.engine.prompt_ids.begin(), model.tokenizer->bos_id());
@@ -87,7 +91,7 @@ absl::Status EngineCall::Submit() {
     request.seed = *input.seed;
   }
   context_->AddInitialMetadata("monet-mask-digest", mask.mask->digest().ToString());
-  MONET_RETURN_IF_ERROR(Accept(MakeHeader(input, mask, *snapshot)));
+  MONET_RETURN_IF_ERROR(Accept(MakeHeader(input, mask, *snapshot), echo));
 
   // The engine may finish the call before Submit returns: nothing of gRPC's is touched after it
   // but through the subclass, which knows whether the call is over.

@@ -47,8 +47,9 @@ class EngineCall : public EngineSink, public std::enable_shared_from_this<Engine
   // Ingress pool: parses and checks.
   virtual absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                           const ServedShape& shape) = 0;
-  // Ingress pool, before the engine has the request: keeps the header.
-  virtual absl::Status Accept(v1::ResponseHeader header) = 0;
+  // Ingress pool, before the engine has the request: keeps the header and, when the prompt is to be
+  // returned too, its text.
+  virtual absl::Status Accept(v1::ResponseHeader header, const std::string& echo) = 0;
   // Ingress pool, after the engine took the request.
   virtual void Started() {}
   // Ends the gRPC call. The context and the request must not be used afterwards.

@@ -1,5 +1,6 @@
 #include "server/generation_service.h"
 
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -24,7 +25,7 @@ class UnaryEngineCall : public EngineCall, public grpc::ServerUnaryReactor {
   bool HasRoom() override { return true; }
 
  protected:
-  absl::Status Accept(v1::ResponseHeader header) override {
+  absl::Status Accept(v1::ResponseHeader header, const std::string& /*echo*/) override {
     *response_.mutable_header() = std::move(header);
     return absl::OkStatus();
   }
@@ -57,6 +58,11 @@ class GenerateCall final : public UnaryEngineCall<v1::GenerateResponse> {
     output_.token_ids.insert(output_.token_ids.end(), delta.token_ids.begin(),
                              delta.token_ids.end());
     output_.logprobs.insert(output_.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
+    std::move(delta.top_logprobs.begin(), delta.top_logprobs.end(),
+              std::back_inserter(output_.top_logprobs));
+    if (!delta.prompt.token_ids.empty()) {
+      AddPromptLogprobs(delta.prompt, response_.mutable_prompt_logprobs());
+    }
   }
 
   void OnFinish(EngineResult result) override {
@@ -73,6 +79,11 @@ class GenerateCall final : public UnaryEngineCall<v1::GenerateResponse> {
                                   const ServedShape& shape) override {
     MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::GenerateRequest>(bytes));
     return ConvertGenerate(request, shape);
+  }
+
+  absl::Status Accept(v1::ResponseHeader header, const std::string& echo) override {
+    output_.text = echo;
+    return UnaryEngineCall::Accept(std::move(header), echo);
   }
 
   Metrics* const metrics_;
@@ -135,6 +146,11 @@ class StreamCall final : public EngineCall,
   void OnDelta(EngineDelta delta) override {
     NoteDelta(delta);
     v1::GenerateStreamResponse message;
+    if (!delta.prompt.token_ids.empty()) {
+      AddPromptLogprobs(delta.prompt, message.mutable_prompt_logprobs());
+      Send(message);
+    }
+    if (delta.token_ids.empty()) return;
     FillCompletion(std::move(delta), message.mutable_delta());
     Send(message);
   }
@@ -156,10 +172,14 @@ class StreamCall final : public EngineCall,
     return ConvertGenerate(request.request(), shape);
   }
 
-  absl::Status Accept(v1::ResponseHeader header) override {
+  absl::Status Accept(v1::ResponseHeader header, const std::string& echo) override {
     v1::GenerateStreamResponse message;
     *message.mutable_header() = std::move(header);
     Send(message);
+    if (!echo.empty()) {
+      message.mutable_delta()->set_text(echo);
+      Send(message);
+    }
     return failure_;
   }
 

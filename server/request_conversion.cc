@@ -9,11 +9,6 @@
 namespace monet::server {
 namespace {
 
-absl::Status NotImplemented(const char* field, const char* allowed) {
-  return InvalidArgument("{} is not implemented in this version: leave it out or give {}", field,
-                         allowed);
-}
-
 // Text of a caller inside an error: short, and only what can be printed.
 std::string Shown(const std::string& text) {
   std::string shown;
@@ -208,14 +203,30 @@ absl::Status ConvertStopping(const v1::StopConditions& from, const ServedShape& 
   return absl::OkStatus();
 }
 
-absl::Status ConvertLogprobs(const v1::LogprobOptions& from, CallInput* input) {
-  if (from.has_top_logprobs() && from.top_logprobs() != 0) {
-    return NotImplemented("logprob_options.top_logprobs", "0");
+absl::Status CheckLogprobCount(const EngineRequest& request) {
+  int64_t tokens = request.logprobs ? request.max_tokens : 0;
+  if (request.prompt_logprobs) tokens += std::ssize(request.prompt_ids);
+  const int64_t count = tokens * (1 + request.top_logprobs);
+  if (count > limits::kMaxLogprobs) {
+    return InvalidArgument(
+        "logprob_options ask for {} log-probabilities of {} tokens, limit {}: lower top_logprobs "
+        "or stopping.max_tokens",
+        count, tokens, limits::kMaxLogprobs);
   }
-  if (from.has_prompt_logprobs() && from.prompt_logprobs()) {
-    return NotImplemented("logprob_options.prompt_logprobs", "false (Score returns them)");
+  return absl::OkStatus();
+}
+
+absl::Status ConvertLogprobs(const v1::LogprobOptions& from, CallInput* input) {
+  if (from.top_logprobs() < 0 || from.top_logprobs() > limits::kMaxTopLogprobs) {
+    return InvalidArgument("logprob_options.top_logprobs is {}, range 0 to {}", from.top_logprobs(),
+                           limits::kMaxTopLogprobs);
+  }
+  if (from.top_logprobs() > 0 && !from.logprobs() && !from.prompt_logprobs()) {
+    return InvalidArgument("logprob_options.top_logprobs needs logprobs or prompt_logprobs");
   }
   input->engine.logprobs = from.logprobs();
+  input->engine.top_logprobs = from.top_logprobs();
+  input->engine.prompt_logprobs = from.prompt_logprobs();
   return absl::OkStatus();
 }
 
@@ -240,7 +251,7 @@ absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
   if (request.has_n() && request.n() != 1) {
     return InvalidArgument("n is {}, range 1 to 1 in this version", request.n());
   }
-  if (request.has_echo() && request.echo()) return NotImplemented("echo", "false");
+  input.echo = request.echo();
   MONET_RETURN_IF_ERROR(
       ConvertSamplingParams(request.sampling(), shape.vocabulary, &input.engine.sampling));
   if (request.sampling().has_seed()) input.seed = request.sampling().seed();
@@ -284,7 +295,7 @@ absl::Status FitContext(const ServedShape& shape, CallInput* input) {
                            input->engine.min_tokens, wanted);
   }
   input->engine.max_tokens = static_cast<int32_t>(wanted);
-  return absl::OkStatus();
+  return CheckLogprobCount(input->engine);
 }
 
 absl::Status CheckTokenize(const v1::TokenizeRequest& request) {

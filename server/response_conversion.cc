@@ -18,6 +18,16 @@ void FillLimits(const ServingModel& model, v1::Limits* out) {
   out->set_max_stop_token_ids(limits::kMaxStopTokenIds);
   out->set_max_waiting_requests(model.engine_options.max_queue);
   out->set_mask_slots(model.step_limits.mask_slots);
+  out->set_max_logit_bias(limits::kMaxLogitBias);
+  out->set_max_top_logprobs(limits::kMaxTopLogprobs);
+  out->set_max_logprobs(limits::kMaxLogprobs);
+}
+
+void FillTop(const std::vector<SampledToken>& top, v1::TopLogprobs* out) {
+  for (const SampledToken& token : top) {
+    out->add_token_ids(token.id);
+    out->add_logprobs(token.logprob);
+  }
 }
 
 }  // namespace
@@ -65,6 +75,13 @@ void FillCompletion(EngineDelta delta, v1::Completion* out) {
   out->set_text(std::move(delta.text));
   out->mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
   out->mutable_logprobs()->Add(delta.logprobs.begin(), delta.logprobs.end());
+  for (const auto& top : delta.top_logprobs) FillTop(top, out->add_top_logprobs());
+}
+
+void AddPromptLogprobs(const PromptLogprobs& prompt, v1::PromptLogprobs* out) {
+  out->mutable_token_ids()->Add(prompt.token_ids.begin(), prompt.token_ids.end());
+  out->mutable_logprobs()->Add(prompt.logprobs.begin(), prompt.logprobs.end());
+  for (const auto& top : prompt.top) FillTop(top, out->add_top_logprobs());
 }
 
 void FillFinish(const EngineResult& result, v1::Finish* out) {

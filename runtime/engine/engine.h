@@ -45,6 +45,15 @@ struct EngineRequest {
   int32_t min_tokens = 0;
   bool ignore_eos = false;  // the model's eos does not stop (unless among stop_token_ids)
   bool logprobs = false;
+  int32_t top_logprobs = 0;      // alternatives beside each log-probability, see limits
+  bool prompt_logprobs = false;  // of prompt tokens 1..n-1; computes logits of every prompt row
+};
+
+// Log-probabilities of consecutive tokens of a prompt.
+struct PromptLogprobs {
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;                 // one a token
+  std::vector<std::vector<SampledToken>> top;  // one a token when alternatives are asked for
 };
 
 // A piece of output. Every generated token is reported exactly once in token_ids, the one that
@@ -56,6 +65,8 @@ struct EngineDelta {
   std::string text;  // valid UTF-8; may be empty while characters or stop strings are held back
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;  // one a token when asked for (always for kScore)
+  std::vector<std::vector<SampledToken>> top_logprobs;  // one a token when asked for
+  PromptLogprobs prompt;  // when asked for; all of it comes before or with the first token
 };
 
 struct EngineUsage {

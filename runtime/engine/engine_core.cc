@@ -47,6 +47,7 @@ Arrival EngineCore::ArrivalOf(RequestId id, const EngineRequest& request) {
   arrival.tenant = request.tenant;
   arrival.cache_domain = request.cache_domain;
   arrival.score = request.kind == EngineRequest::Kind::kScore;
+  arrival.prompt_logits = request.prompt_logprobs;
   arrival.prompt_tokens = Generation::PrefillTokens(request);
   arrival.reserve_tokens = arrival.prompt_tokens + (arrival.score ? 0 : request.max_tokens);
   if (!request.mask->empty()) arrival.mask = request.mask->digest();

@@ -44,7 +44,10 @@ void SyncExecutor::Run(const StepWork& work) {
     RowResult& row = result_.rows.emplace_back();
     if (!AllFinite(logits)) {
       row.fault = true;
-    } else if (task.kind == RowTask::Kind::kScore) {
+      continue;
+    }
+    if (task.top_logprobs > 0) row.top = sampler_.Top(logits, task.top_logprobs);
+    if (task.kind == RowTask::Kind::kScore) {
       row.id = task.target;
       row.logprob = LogProb(logits, task.target);
     } else {

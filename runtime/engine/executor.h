@@ -24,6 +24,7 @@ struct RowTask {
   uint64_t position = 0;  // of the new token in its sequence
   // kScore: the log-probability of this token.
   int32_t target = 0;
+  int32_t top_logprobs = 0;  // also this many most probable tokens
 };
 
 struct StepWork {
@@ -34,6 +35,7 @@ struct StepWork {
 struct RowResult {
   int32_t id = 0;
   float logprob = 0;
+  std::vector<SampledToken> top;  // as RowTask::top_logprobs
   bool fault = false;  // the row's logits were not finite; nothing else here means anything
 };
 

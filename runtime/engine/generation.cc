@@ -25,10 +25,12 @@ int32_t Generation::PrefillTokens(const EngineRequest& request) {
 
 RowTask Generation::TaskFor(int32_t position) const {
   RowTask task;
-  if (scoring()) {
+  if (scoring() || IsPromptRow(position)) {
     task.kind = RowTask::Kind::kScore;
     task.target = tokens_[position + 1];
+    if (request_.prompt_logprobs) task.top_logprobs = request_.top_logprobs;
   } else {
+    if (request_.logprobs) task.top_logprobs = request_.top_logprobs;
     task.sampling = &request_.sampling;
     task.sequence.history = &history_;
     if (completion_tokens_ < request_.min_tokens) task.sequence.forbidden = stop_ids_;
@@ -36,6 +38,11 @@ RowTask Generation::TaskFor(int32_t position) const {
     task.position = static_cast<uint64_t>(position) + 1;
   }
   return task;
+}
+
+// Whether logits of this row are for the log-probability of a token of the prompt.
+bool Generation::IsPromptRow(int32_t position) const {
+  return request_.prompt_logprobs && position + 1 < std::ssize(request_.prompt_ids);
 }
 
 void Generation::Begin(Clock::time_point now) {
@@ -52,17 +59,26 @@ void Generation::AddRemovedWeight(std::span<const float> removed_weight) {
 
 void Generation::AddRow(const RowResult& row, Clock::time_point now) {
   MONET_CHECK(!finished_ && !row.fault);
+  if (!scoring() && IsPromptRow(scored_tokens_)) return AddPromptLogprob(row);
   if (!has_first_token_) {
     has_first_token_ = true;
     result_.time_to_first_token = now - submitted_;
   }
   delta_.token_ids.push_back(row.id);
   if (scoring() || request_.logprobs) delta_.logprobs.push_back(row.logprob);
+  if (request_.logprobs && request_.top_logprobs > 0) delta_.top_logprobs.push_back(row.top);
   if (!scoring()) {
     AddGenerated(row.id);
   } else if (++scored_tokens_ == PrefillTokens(request_)) {
     Finish(FinishReason::kStop);
   }
+}
+
+void Generation::AddPromptLogprob(const RowResult& row) {
+  ++scored_tokens_;
+  delta_.prompt.token_ids.push_back(row.id);
+  delta_.prompt.logprobs.push_back(row.logprob);
+  if (request_.top_logprobs > 0) delta_.prompt.top.push_back(row.top);
 }
 
 void Generation::AddGenerated(int32_t id) {

@@ -37,12 +37,14 @@ class Generation {
 
   bool finished() const { return finished_; }
   int32_t completion_tokens() const { return completion_tokens_; }
-  bool HasDelta() const { return !delta_.token_ids.empty(); }
+  bool HasDelta() const { return !delta_.token_ids.empty() || !delta_.prompt.token_ids.empty(); }
   EngineDelta TakeDelta();
   // How it ended. `routing_weight` as StepModel::routing_weight_per_token.
   EngineResult Result(absl::Status status, double routing_weight, Clock::time_point now) const;
 
  private:
+  bool IsPromptRow(int32_t position) const;
+  void AddPromptLogprob(const RowResult& row);
   void AddGenerated(int32_t id);
   bool IsStopToken(int32_t id) const;
   void Finish(FinishReason reason);
@@ -55,8 +57,8 @@ class Generation {
   TokenHistory history_;           // kept when there are penalties
   std::vector<int32_t> stop_ids_;  // whatever ends it, eos too unless ignored
   int32_t completion_tokens_ = 0;
-  int32_t scored_tokens_ = 0;
-  EngineDelta delta_;  // not yet handed out
+  int32_t scored_tokens_ = 0;  // of the prompt
+  EngineDelta delta_;          // not yet handed out
   bool finished_ = false;
   EngineResult result_;  // but for the usage
   bool begun_ = false;

@@ -73,6 +73,10 @@ absl::Status CheckEngineRequest(const EngineRequest& request, int32_t vocabulary
   }
   MONET_RETURN_IF_ERROR(CheckSamplingParams(request.sampling, vocabulary));
   MONET_RETURN_IF_ERROR(CheckStops(request, vocabulary));
+  if (request.top_logprobs < 0 || request.top_logprobs > limits::kMaxTopLogprobs) {
+    return InvalidArgument("top_logprobs is {}, must be from 0 to {}", request.top_logprobs,
+                           limits::kMaxTopLogprobs);
+  }
   return CheckMinTokens(request, vocabulary);
 }
 

@@ -202,6 +202,22 @@ int32_t Sampler::ChooseAmongTop(std::span<const Logit> logits, const SamplingPar
                 [&](size_t n) { return candidates_[vocabulary - 1 - n]; });
 }
 
+std::vector<SampledToken> Sampler::Top(std::span<const float> logits, int32_t count) {
+  candidates_.resize(logits.size());
+  std::iota(candidates_.begin(), candidates_.end(), 0);
+  const auto end = candidates_.begin() + std::min<ptrdiff_t>(count, std::ssize(candidates_));
+  std::partial_sort(candidates_.begin(), end, candidates_.end(), [&](int32_t a, int32_t b) {
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+  });
+  const double max = logits[ArgMax(logits)];
+  const double log_sum = LogSumAbove(logits, max);
+  std::vector<SampledToken> top;
+  for (auto id = candidates_.begin(); id != end; ++id) {
+    top.push_back({*id, static_cast<float>((logits[*id] - max) - log_sum)});
+  }
+  return top;
+}
+
 SampledToken SampleToken(std::span<const float> logits, const SamplingParams& params, uint64_t seed,
                          uint32_t sample, uint64_t position) {
   return Sampler().Sample(logits, params, seed, sample, position);

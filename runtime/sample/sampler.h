@@ -83,6 +83,10 @@ class Sampler {
     return Sample(logits, params, SequenceContext(), seed, sample, position);
   }
 
+  // The `count` most probable tokens (all, if there are fewer), most probable first, with the
+  // model's own log-probabilities.
+  std::vector<SampledToken> Top(std::span<const float> logits, int32_t count);
+
  private:
   // Steps 1 to 5, into adjusted_.
   void Adjust(std::span<const float> logits, const SamplingParams& params,

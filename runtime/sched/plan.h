@@ -37,6 +37,7 @@ struct Arrival {
   std::string tenant;          // carried to the sequence
   std::string cache_domain;    // carried to the sequence
   bool score = false;          // prefill only, logits of every row; otherwise of the last row
+  bool prompt_logits = false;  // logits of every row of the prompt, then generation
   int32_t prompt_tokens = 0;   // rows to prefill, at least 1
   int32_t reserve_tokens = 0;  // positions that it may come to use, at least prompt_tokens
   std::optional<Digest> mask;  // nullopt: no expert is removed, no slot is needed

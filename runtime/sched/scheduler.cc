@@ -190,7 +190,7 @@ void Scheduler::PlanPrefill() {
     const int32_t logit_room = options_.max_logit_rows - plan_.logit_rows;
     int32_t count = std::min(remaining, budget);
     RowLogits logits = RowLogits::kNone;
-    if (sequence.request.score) {
+    if (sequence.request.score || sequence.request.prompt_logits) {
       count = std::min(count, logit_room);
       logits = RowLogits::kAll;
     } else if (count == remaining) {

@@ -64,11 +64,32 @@ grpc::Status MakeHeader(const v1::GenerateRequest& request, v1::ResponseHeader* 
   return Apply(request.mask(), header->mutable_mask());
 }
 
-void AddToken(char c, v1::Completion* completion) {
+// With top_logprobs: the token itself and its successor.
+void AddTop(const v1::GenerateRequest& request, int32_t id, v1::TopLogprobs* top) {
+  for (int32_t n = 0; n < request.logprob_options().top_logprobs(); ++n) {
+    top->add_token_ids(id + n);
+    top->add_logprobs(-0.5f - static_cast<float>(n));
+  }
+}
+
+void AddToken(const v1::GenerateRequest& request, char c, v1::Completion* completion) {
   const char upper = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   completion->mutable_text()->push_back(upper);
   completion->add_token_ids(static_cast<uint8_t>(upper) + 3);
   completion->add_logprobs(-0.5f);
+  if (request.logprob_options().top_logprobs() > 0) {
+    AddTop(request, static_cast<uint8_t>(upper) + 3, completion->add_top_logprobs());
+  }
+}
+
+void AddPrompt(const v1::GenerateRequest& request, v1::PromptLogprobs* prompt) {
+  for (char c : request.prompt().text()) {
+    prompt->add_token_ids(static_cast<uint8_t>(c) + 3);
+    prompt->add_logprobs(-0.25f);
+    if (request.logprob_options().top_logprobs() > 0) {
+      AddTop(request, static_cast<uint8_t>(c) + 3, prompt->add_top_logprobs());
+    }
+  }
 }
 
 void MakeFinish(const v1::GenerateRequest& request, int32_t tokens, v1::Finish* finish) {
@@ -99,7 +120,11 @@ grpc::Status FakeGeneration::Generate(grpc::ServerContext*, const v1::GenerateRe
   const grpc::Status status = MakeHeader(*request, response->mutable_header());
   if (!status.ok()) return status;
   v1::Completion* completion = response->add_completions();
-  for (char c : Shorten(*request)) AddToken(c, completion);
+  if (request->echo()) completion->set_text(request->prompt().text());
+  for (char c : Shorten(*request)) AddToken(*request, c, completion);
+  if (request->logprob_options().prompt_logprobs()) {
+    AddPrompt(*request, response->mutable_prompt_logprobs());
+  }
   MakeFinish(*request, completion->token_ids_size(), response->add_finishes());
   return grpc::Status::OK;
 }
@@ -116,10 +141,18 @@ grpc::Status FakeGeneration::GenerateStream(
   const grpc::Status status = MakeHeader(asked, message.mutable_header());
   if (!status.ok()) return status;
   writer->Write(message);
+  if (asked.echo()) {
+    message.mutable_delta()->set_text(asked.prompt().text());
+    writer->Write(message);
+  }
+  if (asked.logprob_options().prompt_logprobs()) {
+    AddPrompt(asked, message.mutable_prompt_logprobs());
+    writer->Write(message);
+  }
   const std::string text = Shorten(asked);
   for (char c : text) {
     message.mutable_delta()->Clear();
-    AddToken(c, message.mutable_delta());
+    AddToken(asked, c, message.mutable_delta());
     writer->Write(message);
     while (text == "wait" && !context->IsCancelled()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));

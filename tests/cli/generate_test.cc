@@ -115,6 +115,38 @@ TEST_F(GenerateTest, StreamsALineAMessageAndTheObjectLast) {
   EXPECT_EQ(whole["logprobs"], json::parse("[-0.5, -0.5]"));
 }
 
+TEST_F(GenerateTest, PrintsAlternativesAndThePromptsLogprobs) {
+  const std::vector<std::string> words = {"--json", "--logprobs", "--top-logprobs",
+                                          "2",      "--echo",     "--prompt-logprobs"};
+  std::vector<std::string> arguments = words;
+  arguments.push_back("ab");
+  const CommandResult result = Run(arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const json whole = json::parse(result.output);
+  EXPECT_EQ(whole["text"], "abAB");
+  EXPECT_EQ(whole["token_ids"], json::parse("[68, 69]"));
+  EXPECT_EQ(whole["logprobs"], json::parse("[-0.5, -0.5]"));
+  EXPECT_EQ(whole["top_logprobs"], json::parse(R"([
+      [{"token_id": 68, "logprob": -0.5}, {"token_id": 69, "logprob": -1.5}],
+      [{"token_id": 69, "logprob": -0.5}, {"token_id": 70, "logprob": -1.5}]])"));
+  EXPECT_EQ(whole["prompt_logprobs"], json::parse(R"({
+      "token_ids": [100, 101], "logprobs": [-0.25, -0.25], "top_logprobs": [
+      [{"token_id": 100, "logprob": -0.5}, {"token_id": 101, "logprob": -1.5}],
+      [{"token_id": 101, "logprob": -0.5}, {"token_id": 102, "logprob": -1.5}]]})"));
+
+  arguments.insert(arguments.begin(), "--stream");
+  const std::vector<json> lines = Lines(Run(arguments).output);
+  ASSERT_EQ(lines.size(), 7u);
+  EXPECT_EQ(lines[1]["text"], "ab");
+  EXPECT_EQ(lines[1]["token_ids"], json::array());
+  EXPECT_EQ(lines[2]["event"], "prompt_logprobs");
+  EXPECT_EQ(lines[2]["logprobs"], whole["prompt_logprobs"]["logprobs"]);
+  EXPECT_EQ(lines[3]["top_logprobs"][0], whole["top_logprobs"][0]);
+  EXPECT_EQ(lines[6], whole);
+  EXPECT_EQ(Run({"--echo", "ab"}).output, "abAB");
+  EXPECT_EQ(Run({"--echo", "--stream", "ab"}).output, "abAB");
+}
+
 TEST_F(GenerateTest, SendsWhatWasAsked) {
   const std::string experts = WriteTemporaryFile("a.json", R"([{"router": 1, "ids": [7, 8]}])");
   const std::string more = WriteTemporaryFile("b.json", R"({"0": {"rows": [2], "columns": [3]}})");

@@ -41,6 +41,10 @@ StreamResult Client::Stream(const v1::GenerateRequest& request) {
       result.completion.set_text(result.completion.text() + message.delta().text());
       result.completion.mutable_token_ids()->MergeFrom(message.delta().token_ids());
       result.completion.mutable_logprobs()->MergeFrom(message.delta().logprobs());
+      result.completion.mutable_top_logprobs()->MergeFrom(message.delta().top_logprobs());
+    }
+    if (message.has_prompt_logprobs()) {
+      result.prompt_logprobs.MergeFrom(message.prompt_logprobs());
     }
     result.messages.push_back(message);
   }

@@ -28,6 +28,7 @@ struct StreamResult {
   std::vector<v1::GenerateStreamResponse> messages;
   v1::ResponseHeader header;
   v1::Completion completion;  // all deltas together
+  v1::PromptLogprobs prompt_logprobs;
   v1::Finish finish;
 };
 

@@ -50,6 +50,53 @@ TEST_F(GenerationTest, StreamIsHeaderDeltasFinishAndEqualsUnary) {
   EXPECT_THAT(unary.header().system_fingerprint(), HasSubstr("/cpu/"));
 }
 
+TEST_F(GenerationTest, ReturnsAlternativesThePromptsLogprobsAndThePrompt) {
+  v1::GenerateRequest request = Greedy(kPrompt, 8);
+  v1::GenerateResponse plain;
+  ASSERT_TRUE(client_.Generate(request, &plain).ok());
+  v1::LogprobOptions* options = request.mutable_logprob_options();
+  options->set_logprobs(true);
+  options->set_prompt_logprobs(true);
+  options->set_top_logprobs(3);
+  request.set_echo(true);
+  v1::GenerateResponse whole;
+  ASSERT_TRUE(client_.Generate(request, &whole).ok());
+  const v1::Completion& completion = whole.completions(0);
+  EXPECT_EQ(completion.text(), kPrompt + plain.completions(0).text());
+  ASSERT_EQ(completion.top_logprobs_size(), 8);
+  for (int n = 0; n < 8; ++n) {  // greedy: the first alternative is the token
+    ASSERT_EQ(completion.top_logprobs(n).token_ids_size(), 3);
+    EXPECT_EQ(completion.top_logprobs(n).token_ids(0), completion.token_ids(n));
+    EXPECT_EQ(completion.top_logprobs(n).logprobs(0), completion.logprobs(n));
+    EXPECT_GE(completion.top_logprobs(n).logprobs(0), completion.top_logprobs(n).logprobs(1));
+  }
+
+  v1::ScoreRequest score;
+  *score.mutable_prompt() = request.prompt();
+  v1::ScoreResponse scored;
+  grpc::ClientContext context;
+  ASSERT_TRUE(client_.generation().Score(&context, score, &scored).ok());
+  const v1::PromptLogprobs& prompt = whole.prompt_logprobs();
+  ASSERT_EQ(prompt.token_ids_size(), scored.token_ids_size());
+  EXPECT_EQ(prompt.top_logprobs_size(), scored.token_ids_size());
+  for (int n = 0; n < scored.token_ids_size(); ++n) {
+    EXPECT_EQ(prompt.token_ids(n), scored.token_ids(n));
+    EXPECT_EQ(prompt.logprobs(n), scored.logprobs(n));
+  }
+
+  const StreamResult stream = client_.Stream(request);
+  ASSERT_TRUE(stream.status.ok());
+  EXPECT_EQ(stream.completion.SerializeAsString(), completion.SerializeAsString());
+  EXPECT_EQ(stream.prompt_logprobs.SerializeAsString(), prompt.SerializeAsString());
+  EXPECT_EQ(stream.messages[1].delta().text(), kPrompt);
+
+  // Token ids are echoed as Detokenize tells them.
+  request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Add(scored.token_ids().begin(),
+                                                                    scored.token_ids().end());
+  ASSERT_TRUE(client_.Generate(request, &whole).ok());
+  EXPECT_THAT(whole.completions(0).text(), ::testing::StartsWith(kPrompt));
+}
+
 TEST_F(GenerationTest, SeedsRepeat) {
   v1::GenerateRequest request = Greedy(kPrompt, 16);
   request.mutable_sampling()->set_temperature(1);

@@ -283,6 +283,57 @@ TEST_F(EngineCoreTest, ScoresEveryTokenButTheFirst) {
   EXPECT_EQ(record.result->usage.completion_tokens, 0);
 }
 
+TEST_F(EngineCoreTest, PromptLogprobsAreTheScoresAndChangeNothingElse) {
+  Start();
+  EngineRequest request = Generate({3, 4, 9, 6, 7, 8, 9, 10, 11, 12, 13}, 4);
+  request.logprobs = true;
+  const Record plain = RunOne(request);
+  request.prompt_logprobs = true;
+  request.top_logprobs = 2;
+  const Record record = RunOne(request);
+  EXPECT_EQ(record.token_ids, plain.token_ids);
+  EXPECT_EQ(record.logprobs, plain.logprobs);
+  EXPECT_EQ(record.text, plain.text);
+  EngineRequest score = request;
+  score.kind = EngineRequest::Kind::kScore;
+  score.logprobs = false;
+  score.prompt_logprobs = false;
+  const Record scored = RunOne(score);
+  EXPECT_EQ(record.prompt.token_ids, scored.token_ids);
+  EXPECT_EQ(record.prompt.logprobs, scored.logprobs);
+  ASSERT_EQ(record.prompt.top.size(), 10u);
+  ASSERT_EQ(record.top_logprobs.size(), 4u);
+  // At position 1 the script says 5 and the prompt 9; of the others the lowest id is next.
+  ASSERT_EQ(record.prompt.top[1].size(), 2u);
+  EXPECT_EQ(record.prompt.top[1][0].id, 5);
+  EXPECT_EQ(record.prompt.top[1][1].id, 0);
+  EXPECT_EQ(record.top_logprobs[0][0].id, record.token_ids[0]);
+  EXPECT_EQ(record.top_logprobs[0][0].logprob, record.logprobs[0]);
+  EXPECT_EQ(record.result->usage.completion_tokens, 4);
+
+  // A prompt of one token has none; alternatives follow what they are beside.
+  request.prompt_ids = {3};
+  EXPECT_THAT(RunOne(request).prompt.token_ids, IsEmpty());
+  request.logprobs = false;
+  EXPECT_THAT(RunOne(request).top_logprobs, IsEmpty());
+}
+
+TEST_F(EngineCoreTest, AStallWhileThePromptIsScoredLosesNothing) {
+  Start();
+  EngineRequest request = Generate(std::vector<int32_t>(20, 5), 3);
+  request.prompt_logprobs = true;
+  const auto sink = Add(request, /*room=*/1);
+  RunAll();
+  EXPECT_EQ(sink->record().prompt.token_ids.size(), 8u);  // one step's rows
+  EXPECT_EQ(model->steps(), 2);
+  sink->SetRoom(-1);
+  core->Resume(last_id);
+  RunAll();
+  EXPECT_EQ(sink->record().prompt.token_ids.size(), 19u);
+  EXPECT_EQ(sink->record().token_ids.size(), 3u);
+  EXPECT_TRUE(sink->record().result->status.ok());
+}
+
 TEST_F(EngineCoreTest, ReportsTheShareOfRoutingWeightRemoved) {
   Start();
   EngineRequest request = Generate({3, 4, 5}, 4);
@@ -450,6 +501,7 @@ TEST_F(EngineCoreTest, RefusesBadRequestsNamingFieldAndLimit) {
   invalid([](R& r) { r.stop_token_ids.assign(65, 3); }, "limit 64");
   invalid([](R& r) { r.sampling.min_p = 2; }, "min_p");
   invalid([](R& r) { r.sampling.logit_bias = {{32, 0}}; }, "logit_bias has token 32");
+  invalid([](R& r) { r.top_logprobs = 21; }, "top_logprobs is 21, must be from 0 to 20");
   invalid([](R& r) { r.min_tokens = -1; }, "min_tokens is -1, must be from 0 to max_tokens, 4");
   invalid([](R& r) { r.min_tokens = 5; }, "min_tokens is 5");
   invalid(

@@ -177,6 +177,8 @@ class Mix {
       request.ignore_eos = Range(1, 2) == 1;
     }
     request.logprobs = true;
+    if (Range(1, 3) == 1) request.top_logprobs = 3;
+    request.prompt_logprobs = Range(1, 3) == 1;
     return request;
   }
 
@@ -226,6 +228,9 @@ class Mix {
     EXPECT_EQ(got.token_ids, alone.token_ids);
     EXPECT_EQ(Bits(got.logprobs), Bits(alone.logprobs));
     EXPECT_EQ(got.text, alone.text);
+    EXPECT_EQ(Bits(got.prompt.logprobs), Bits(alone.prompt.logprobs));
+    EXPECT_EQ(Bits(Flat(got.prompt.top)), Bits(Flat(alone.prompt.top)));
+    EXPECT_EQ(Bits(Flat(got.top_logprobs)), Bits(Flat(alone.top_logprobs)));
     EXPECT_EQ(got.result->usage.removed_weight_share, alone.result->usage.removed_weight_share);
   }
 

@@ -18,6 +18,8 @@ struct Record {
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
+  std::vector<std::vector<SampledToken>> top_logprobs;
+  PromptLogprobs prompt;
   int deltas = 0;
   std::optional<EngineResult> result;  // once it has ended
 };
@@ -35,12 +37,17 @@ class RecordingSink : public EngineSink {
     const std::lock_guard lock(mutex_);
     EXPECT_NE(room_, 0) << "a delta without room";
     EXPECT_FALSE(record_.result) << "a delta after the end";
-    EXPECT_FALSE(delta.token_ids.empty());
+    EXPECT_FALSE(delta.token_ids.empty() && delta.prompt.token_ids.empty());
+    EXPECT_TRUE(delta.prompt.token_ids.empty() || record_.token_ids.empty());
     if (room_ > 0) --room_;
     record_.text += delta.text;
     record_.token_ids.insert(record_.token_ids.end(), delta.token_ids.begin(),
                              delta.token_ids.end());
     record_.logprobs.insert(record_.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
+    Append(delta.top_logprobs, &record_.top_logprobs);
+    Append(delta.prompt.token_ids, &record_.prompt.token_ids);
+    Append(delta.prompt.logprobs, &record_.prompt.logprobs);
+    Append(delta.prompt.top, &record_.prompt.top);
     ++record_.deltas;
     changed_.notify_all();
   }
@@ -76,6 +83,11 @@ class RecordingSink : public EngineSink {
   }
 
  private:
+  template <typename T>
+  static void Append(const std::vector<T>& from, std::vector<T>* to) {
+    to->insert(to->end(), from.begin(), from.end());
+  }
+
   template <typename Condition>
   bool Wait(Condition condition) {
     std::unique_lock lock(mutex_);
@@ -88,5 +100,17 @@ class RecordingSink : public EngineSink {
   int room_ = -1;
   int asked_ = 0;
 };
+
+// Ids and log-probabilities of alternatives in one list, to compare bits.
+inline std::vector<float> Flat(const std::vector<std::vector<SampledToken>>& top) {
+  std::vector<float> values;
+  for (const auto& list : top) {
+    for (const SampledToken& token : list) {
+      values.push_back(static_cast<float>(token.id));
+      values.push_back(token.logprob);
+    }
+  }
+  return values;
+}
 
 }  // namespace monet

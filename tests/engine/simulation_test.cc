@@ -133,6 +133,8 @@ class World {
     if (OneIn(5)) request.stop_strings.push_back("bb");
     if (OneIn(4)) request.stop_token_ids = {Range(0, kVocabulary - 1)};
     request.logprobs = OneIn(2);
+    request.prompt_logprobs = OneIn(4);
+    if (OneIn(3)) request.top_logprobs = Range(1, 20);
     if (OneIn(3)) AddPenalties(&request.sampling);
     if (OneIn(5)) request.min_tokens = Range(0, request.max_tokens);
     request.ignore_eos = OneIn(6);
@@ -251,12 +253,20 @@ class World {
     EXPECT_TRUE(!alone.result->status.ok() || got.token_ids.size() <= alone.token_ids.size());
     EXPECT_TRUE(Agree(Bits(got.logprobs), Bits(alone.logprobs)));
     EXPECT_TRUE(Agree(got.text, alone.text));
+    EXPECT_TRUE(Agree(got.prompt.token_ids, alone.prompt.token_ids));
+    EXPECT_TRUE(Agree(Bits(got.prompt.logprobs), Bits(alone.prompt.logprobs)));
+    EXPECT_TRUE(Agree(Bits(Flat(got.prompt.top)), Bits(Flat(alone.prompt.top))));
+    EXPECT_TRUE(Agree(Bits(Flat(got.top_logprobs)), Bits(Flat(alone.top_logprobs))));
     if (code == absl::StatusCode::kCancelled || code == absl::StatusCode::kDeadlineExceeded) return;
     EXPECT_EQ(code, alone.result->status.code());
     if (!got.result->status.ok()) return;
     EXPECT_EQ(got.token_ids, alone.token_ids);
     EXPECT_EQ(Bits(got.logprobs), Bits(alone.logprobs));
     EXPECT_EQ(got.text, alone.text);
+    EXPECT_EQ(got.prompt.token_ids, alone.prompt.token_ids);
+    EXPECT_EQ(Bits(got.prompt.logprobs), Bits(alone.prompt.logprobs));
+    EXPECT_EQ(Bits(Flat(got.prompt.top)), Bits(Flat(alone.prompt.top)));
+    EXPECT_EQ(Bits(Flat(got.top_logprobs)), Bits(Flat(alone.top_logprobs)));
     EXPECT_EQ(got.result->finish_reason, alone.result->finish_reason);
     EXPECT_EQ(got.result->stop_string, alone.result->stop_string);
     EXPECT_EQ(got.result->stop_token_id, alone.result->stop_token_id);
@@ -269,6 +279,8 @@ class World {
   static void CountEnd(const Client& client, const Record& record) {
     if (client.request.sampling.has_penalties()) ++events_seen["penalties"];
     if (client.request.min_tokens > 0) ++events_seen["min tokens"];
+    if (!record.prompt.token_ids.empty()) ++events_seen["prompt logprobs"];
+    if (!record.top_logprobs.empty()) ++events_seen["top logprobs"];
     if (client.request.kind == EngineRequest::Kind::kScore) {
       ++events_seen["scored"];
     } else if (!record.result->stop_string.empty()) {
@@ -302,9 +314,10 @@ TEST(Simulation, EveryRequestGetsWhatItGetsAlone) {
   }
   for (const auto& [event, count] : events_seen) RecordProperty(event, static_cast<int>(count));
   if (only != nullptr) return;
-  for (const char* event : {"queue full", "stalled", "blocks reused", "masks set", "OK",
-                            "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "scored", "stop string",
-                            "stop token", "length", "penalties", "min tokens"}) {
+  for (const char* event :
+       {"queue full", "stalled", "blocks reused", "masks set", "OK", "CANCELLED",
+        "DEADLINE_EXCEEDED", "INTERNAL", "scored", "stop string", "stop token", "length",
+        "penalties", "min tokens", "prompt logprobs", "top logprobs"}) {
     EXPECT_GE(events_seen[event], 100) << event;
   }
 }

@@ -292,6 +292,25 @@ TEST(SampleToken, ReportsTheModelsOwnLogProbability) {
   }
 }
 
+TEST(Sampler, TopIsTheMostProbableWithTheModelsLogProbabilities) {
+  Sampler sampler;
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    const std::vector<float> logits = RandomLogits(seed, 40);  // with ties
+    std::vector<int32_t> order(40);
+    for (int32_t id = 0; id < 40; ++id) order[id] = id;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+    for (int32_t count : {0, 1, 7, 40, 50}) {
+      const std::vector<SampledToken> top = sampler.Top(logits, count);
+      ASSERT_EQ(top.size(), static_cast<size_t>(std::min(count, 40)));
+      for (size_t n = 0; n < top.size(); ++n) {
+        EXPECT_EQ(top[n].id, order[n]);
+        EXPECT_EQ(top[n].logprob, LogProb(logits, order[n]));
+      }
+    }
+  }
+}
+
 TEST(SampleToken, DependsOnSeedSampleAndPositionOnly) {
   const std::vector<float> logits = RandomLogits(4, 200);
   Sampler sampler;

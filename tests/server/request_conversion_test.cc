@@ -160,13 +160,19 @@ TEST(ConvertGenerate, RefusesBadPenaltiesAndBiases) {
   });
 }
 
-TEST(ConvertGenerate, RefusesWhatIsNotImplemented) {
+TEST(ConvertGenerate, RefusesBadLogprobOptions) {
+  const auto top = [](int32_t count) {
+    return [count](Request* r) {
+      r->mutable_logprob_options()->set_logprobs(true);
+      r->mutable_logprob_options()->set_top_logprobs(count);
+    };
+  };
   ExpectRefused({
-      {"echo is not implemented", [](Request* r) { r->set_echo(true); }},
-      {"logprob_options.top_logprobs is not",
-       [](Request* r) { r->mutable_logprob_options()->set_top_logprobs(kHuge); }},
-      {"logprob_options.prompt_logprobs is not",
-       [](Request* r) { r->mutable_logprob_options()->set_prompt_logprobs(true); }},
+      {"logprob_options.top_logprobs is 21, range 0 to 20", top(21)},
+      {"logprob_options.top_logprobs is -1", top(-1)},
+      {"logprob_options.top_logprobs is 2147483647", top(kHuge)},
+      {"logprob_options.top_logprobs needs logprobs or prompt_logprobs",
+       [](Request* r) { r->mutable_logprob_options()->set_top_logprobs(1); }},
   });
 }
 
@@ -295,6 +301,9 @@ TEST(ConvertGenerate, TakesDefaults) {
   EXPECT_FALSE(input->seed.has_value());
   EXPECT_FALSE(input->max_tokens.has_value());
   EXPECT_FALSE(input->engine.logprobs);
+  EXPECT_FALSE(input->engine.prompt_logprobs);
+  EXPECT_EQ(input->engine.top_logprobs, 0);
+  EXPECT_FALSE(input->echo);
 }
 
 TEST(ConvertGenerate, KeepsZeroTemperatureApartFromAbsent) {
@@ -326,6 +335,9 @@ TEST(ConvertGenerate, CarriesEverything) {
   request.mutable_stopping()->add_stop(std::string(limits::kMaxStopStringBytes, 's'));
   request.mutable_stopping()->add_stop_token_ids(99);
   request.mutable_logprob_options()->set_logprobs(true);
+  request.mutable_logprob_options()->set_top_logprobs(20);
+  request.mutable_logprob_options()->set_prompt_logprobs(true);
+  request.set_echo(true);
   request.set_n(1);
   request.set_model("demo");
   request.set_request_id("id-1");
@@ -360,6 +372,9 @@ TEST(ConvertGenerate, CarriesEverything) {
   EXPECT_EQ(input->engine.stop_strings.size(), 1u);
   EXPECT_THAT(input->engine.stop_token_ids, ElementsAre(99));
   EXPECT_TRUE(input->engine.logprobs);
+  EXPECT_EQ(input->engine.top_logprobs, 20);
+  EXPECT_TRUE(input->engine.prompt_logprobs);
+  EXPECT_TRUE(input->echo);
   EXPECT_EQ(input->engine.request_id, "id-1");
   EXPECT_THAT(input->mask.policies, ElementsAre("no-python@3"));
   ASSERT_EQ(input->mask.experts.size(), 1u);
@@ -402,6 +417,23 @@ TEST(FitContext, HoldsMinTokensAgainstMaxTokens) {
   input.max_tokens = 3;
   EXPECT_THAT(Message(FitContext(TestShape(), &input)),
               HasSubstr("stopping.min_tokens is 4, range 0 to 3, which is max_tokens"));
+}
+
+TEST(FitContext, BoundsLogProbabilities) {
+  ServedShape shape = TestShape();
+  shape.context = 1 << 20;
+  CallInput input;
+  input.engine.prompt_ids.assign(100, 1);
+  input.engine.top_logprobs = 20;
+  input.max_tokens = 50000;
+  EXPECT_TRUE(FitContext(shape, &input).ok());  // none are asked for
+  input.engine.logprobs = true;
+  EXPECT_THAT(Message(FitContext(shape, &input)),
+              HasSubstr("1050000 log-probabilities of 50000 tokens, limit 1048576"));
+  input.max_tokens = 49900;
+  EXPECT_TRUE(FitContext(shape, &input).ok());
+  input.engine.prompt_logprobs = true;
+  EXPECT_FALSE(FitContext(shape, &input).ok());
 }
 
 TEST(FitContext, DefaultsToWhatTheContextLeaves) {
