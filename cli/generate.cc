@@ -1,6 +1,9 @@
 // monetctl generate: one completion, whole or as a stream.
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/connection.h"
@@ -26,26 +29,50 @@ constexpr char kExample[] =
     "it \"top_logprobs\": a list for each token, [{\"token_id\": 7, \"logprob\": -0.5}, ...], "
     "most\n"
     "probable first. --prompt-logprobs adds \"prompt_logprobs\": {\"token_ids\", \"logprobs\",\n"
-    "\"top_logprobs\"} of the prompt without its first token.";
+    "\"top_logprobs\"} of the prompt without its first token.\n\n"
+    "With --n above 1 the object has \"completions\", a list by \"index\", instead of text,\n"
+    "usage, finish_reason, token_ids, logprobs and removed_weight_share, which each of its "
+    "entries\n"
+    "has; deltas and finishes of a stream have \"index\". Without --json each completion follows "
+    "a\n"
+    "line \"=== INDEX\".";
 
+Json CompletionsJson(const v1::GenerateResponse& response, bool logprobs) {
+  Json list = Json::array();
+  for (int n = 0; n < response.completions_size(); ++n) {
+    Json json = {{"index", n}, {"text", response.completions(n).text()}};
+    json["usage"] = UsageJson(response.finishes(n).usage());
+    AddFinishReason(response.finishes(n), &json);
+    AddTokens(response.completions(n), logprobs, &json);
+    json["removed_weight_share"] = response.finishes(n).removed_weight_share();
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+// One completion's fields stand in the object itself.
 Json WholeJson(const v1::GenerateResponse& response, bool logprobs) {
   const v1::ResponseHeader& header = response.header();
   const v1::Completion& completion = response.completions(0);
   const v1::Finish& finish = response.finishes(0);
+  const bool one = response.completions_size() == 1;
   Json json;
-  json["text"] = completion.text();
+  if (one) json["text"] = completion.text();
+  if (!one) json["completions"] = CompletionsJson(response, logprobs);
   json["policies"] = AppliedPoliciesJson(header.mask().policies());
   json["mask_digest"] = header.mask().digest();
-  json["usage"] = UsageJson(finish.usage());
-  AddFinishReason(finish, &json);
-  AddTokens(completion, logprobs, &json);
+  if (one) {
+    json["usage"] = UsageJson(finish.usage());
+    AddFinishReason(finish, &json);
+    AddTokens(completion, logprobs, &json);
+  }
   if (response.has_prompt_logprobs()) {
     json["prompt_logprobs"] = PromptLogprobsJson(response.prompt_logprobs());
   }
   json["seed"] = header.seed();
   AddIdentity(header, &json);
   AddRemoved(header.mask(), &json);
-  json["removed_weight_share"] = finish.removed_weight_share();
+  if (one) json["removed_weight_share"] = finish.removed_weight_share();
   return json;
 }
 
@@ -61,9 +88,10 @@ Json HeaderEvent(const v1::ResponseHeader& header) {
   return json;
 }
 
-Json DeltaEvent(const v1::Completion& delta, bool logprobs) {
+Json DeltaEvent(const v1::Completion& delta, bool one, bool logprobs) {
   Json json;
   json["event"] = "delta";
+  if (!one) json["index"] = delta.index();
   json["text"] = delta.text();
   AddTokens(delta, logprobs, &json);
   return json;
@@ -76,13 +104,19 @@ Json PromptLogprobsEvent(const v1::PromptLogprobs& prompt) {
   return json;
 }
 
-Json FinishEvent(const v1::Finish& finish) {
+Json FinishEvent(const v1::Finish& finish, bool one) {
   Json json;
   json["event"] = "finish";
+  if (!one) json["index"] = finish.index();
   AddFinishReason(finish, &json);
   json["usage"] = UsageJson(finish.usage());
   json["removed_weight_share"] = finish.removed_weight_share();
   return json;
+}
+
+// A server refuses what is out of range; what it answers is held against this.
+size_t CompletionsAsked(const v1::GenerateRequest& request) {
+  return request.has_n() ? static_cast<size_t>(std::clamp(request.n(), 1, 1024)) : 1;
 }
 
 // On a terminal the shell's prompt goes on a line of its own.
@@ -96,23 +130,29 @@ class StreamPrinter {
  public:
   StreamPrinter(const v1::GenerateRequest* request, const GenerateArguments* arguments,
                 Console* console)
-      : request_(request), arguments_(arguments), console_(console) {}
+      : request_(request), arguments_(arguments), console_(console) {
+    const size_t n = CompletionsAsked(*request);
+    finished_.resize(n);
+    for (size_t index = 0; index < n; ++index) {
+      whole_.add_completions()->set_index(static_cast<int32_t>(index));
+      whole_.add_finishes();
+    }
+  }
 
   absl::Status Take(const v1::GenerateStreamResponse& message) {
     if (message.has_header() == has_header_) return BadAnswer("one header must open the stream");
-    if (finished_) return BadAnswer("the stream goes on after its finish");
     if (message.has_header()) return TakeHeader(message.header());
     if (message.has_prompt_logprobs()) return TakePromptLogprobs(message.prompt_logprobs());
     if (message.has_delta()) return TakeDelta(message.delta());
     if (!message.has_finish()) return BadAnswer("a message of the stream is empty");
-    finished_ = true;
-    *whole_.add_finishes() = message.finish();
-    return WriteEvent(FinishEvent(message.finish()));
+    return TakeFinish(message.finish());
   }
 
   // After the stream has ended with status OK.
   absl::Status End() {
-    if (!finished_) return BadAnswer("the stream ended without a finish");
+    if (std::find(finished_.begin(), finished_.end(), false) != finished_.end()) {
+      return BadAnswer("the stream ended without a finish");
+    }
     if (!arguments_->json) return EndText(whole_.completions(0).text(), console_);
     return console_->Write(Line(WholeJson(whole_, arguments_->logprobs)));
   }
@@ -121,7 +161,6 @@ class StreamPrinter {
   absl::Status TakeHeader(const v1::ResponseHeader& header) {
     has_header_ = true;
     *whole_.mutable_header() = header;
-    whole_.add_completions();
     MONET_RETURN_IF_ERROR(CheckApplied(request_->mask(), header.mask()));
     return WriteEvent(HeaderEvent(header));
   }
@@ -135,21 +174,40 @@ class StreamPrinter {
     return arguments_->json ? console_->Write(Line(event)) : absl::OkStatus();
   }
 
+  // Whether more may come of a completion.
+  absl::Status CheckIndex(int32_t index) const {
+    if (index < 0 || index >= std::ssize(finished_)) {
+      return BadAnswer("completion {} of {} in the stream", index, finished_.size());
+    }
+    if (finished_[static_cast<size_t>(index)]) {
+      return BadAnswer("the stream goes on after its finish");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeFinish(const v1::Finish& finish) {
+    MONET_RETURN_IF_ERROR(CheckIndex(finish.index()));
+    finished_[static_cast<size_t>(finish.index())] = true;
+    *whole_.mutable_finishes(finish.index()) = finish;
+    return WriteEvent(FinishEvent(finish, finished_.size() == 1));
+  }
+
   absl::Status TakeDelta(const v1::Completion& delta) {
-    v1::Completion* whole = whole_.mutable_completions(0);
+    MONET_RETURN_IF_ERROR(CheckIndex(delta.index()));
+    v1::Completion* whole = whole_.mutable_completions(delta.index());
     whole->mutable_text()->append(delta.text());
     whole->mutable_token_ids()->MergeFrom(delta.token_ids());
     whole->mutable_logprobs()->MergeFrom(delta.logprobs());
     whole->mutable_top_logprobs()->MergeFrom(delta.top_logprobs());
-    return console_->Write(arguments_->json ? Line(DeltaEvent(delta, arguments_->logprobs))
-                                            : delta.text());
+    if (!arguments_->json) return console_->Write(delta.text());
+    return WriteEvent(DeltaEvent(delta, finished_.size() == 1, arguments_->logprobs));
   }
 
   const v1::GenerateRequest* request_;
   const GenerateArguments* arguments_;
   Console* console_;
   bool has_header_ = false;
-  bool finished_ = false;
+  std::vector<bool> finished_;  // by index
   v1::GenerateResponse whole_;
 };
 
@@ -176,12 +234,20 @@ absl::Status RunUnary(const v1::GenerateRequest& request, const GenerateArgument
   MONET_RETURN_IF_ERROR(connection->Unary([&](grpc::ClientContext* context) {
     return connection->generation().Generate(context, request, &response);
   }));
-  if (response.completions_size() != 1 || response.finishes_size() != 1) {
-    return BadAnswer("{} completions and {} finishes instead of one each",
-                     response.completions_size(), response.finishes_size());
+  const int n = static_cast<int>(CompletionsAsked(request));
+  if (response.completions_size() != n || response.finishes_size() != n) {
+    return BadAnswer("{} completions and {} finishes instead of {} each",
+                     response.completions_size(), response.finishes_size(), n);
   }
   MONET_RETURN_IF_ERROR(CheckApplied(request.mask(), response.header().mask()));
   if (arguments.json) return console->Write(Line(WholeJson(response, arguments.logprobs)));
+  if (n > 1) {
+    for (int index = 0; index < n; ++index) {
+      MONET_RETURN_IF_ERROR(
+          console->Write(fmt::format("=== {}\n{}\n", index, response.completions(index).text())));
+    }
+    return absl::OkStatus();
+  }
   const std::string& text = response.completions(0).text();
   MONET_RETURN_IF_ERROR(console->Write(text));
   return EndText(text, console);

@@ -53,6 +53,7 @@ GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app) {
       AddValue(app, "--top-logprobs", "N",
                "With log-probabilities: also the N most probable tokens in place of each\n"
                "token, 0 to 20. Default: 0");
+  n = AddValue(app, "--n", "N", "Completions to draw, 1 to 16. Default: 1");
   app->add_flag("--echo", echo, "Print the prompt before the completion");
   app->add_flag("--stream", stream, "Print the text as it is generated");
   app->add_flag("--json", json, "Print JSON");
@@ -117,6 +118,11 @@ absl::StatusOr<v1::GenerateRequest> GenerateArguments::Read() const {
   MONET_ASSIGN_OR_RETURN(const auto top_value, Int32Of(top_logprobs));
   if (top_value) request.mutable_logprob_options()->set_top_logprobs(*top_value);
   if (echo) request.set_echo(true);
+  MONET_ASSIGN_OR_RETURN(const auto n_value, Int32Of(n));
+  if (n_value) request.set_n(*n_value);
+  if (stream && !json && request.n() > 1) {
+    return InvalidArgument("--stream with --n above 1 needs --json: their texts come mixed");
+  }
 
   MONET_ASSIGN_OR_RETURN(*request.mutable_mask(), mask.Read());
   std::string text = prompt->results()[0];

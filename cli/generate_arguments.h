@@ -19,7 +19,7 @@ struct GenerateArguments {
   MaskArguments mask;
   CLI::Option *max_tokens, *temperature, *top_k, *top_p, *seed, *stop, *stop_token_id;
   CLI::Option *min_p, *repetition_penalty, *presence_penalty, *frequency_penalty, *logit_bias;
-  CLI::Option *min_tokens, *top_logprobs;
+  CLI::Option *min_tokens, *top_logprobs, *n;
   CLI::Option *model, *request_id, *prompt;
   bool stream = false;
   bool json = false;

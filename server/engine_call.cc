@@ -22,6 +22,21 @@ absl::Status QueueFull(int64_t limit) {
 
 }  // namespace
 
+// One sample's way out of the engine.
+class EngineCall::SampleSink final : public EngineSink {
+ public:
+  SampleSink(std::shared_ptr<EngineCall> call, int32_t sample)
+      : call_(std::move(call)), sample_(sample) {}
+
+  bool HasRoom() override { return call_->HasRoom(); }
+  void OnDelta(EngineDelta delta) override { call_->OnDelta(sample_, std::move(delta)); }
+  void OnFinish(EngineResult result) override { call_->OnFinish(sample_, result); }
+
+ private:
+  const std::shared_ptr<EngineCall> call_;
+  const int32_t sample_;
+};
+
 void EngineCall::Begin() {
   self_ = shared_from_this();
   deadline_ = DeadlineOf(*context_);
@@ -91,19 +106,26 @@ absl::Status EngineCall::Submit() {
     request.seed = *input.seed;
   }
   context_->AddInitialMetadata("monet-mask-digest", mask.mask->digest().ToString());
-  MONET_RETURN_IF_ERROR(Accept(MakeHeader(input, mask, *snapshot), echo));
+  MONET_RETURN_IF_ERROR(Accept(MakeHeader(input, mask, *snapshot), echo, input.n));
 
   // The engine may finish the call before Submit returns: nothing of gRPC's is touched after it
   // but through the subclass, which knows whether the call is over.
   const std::shared_ptr<EngineCall> keep = shared_from_this();
-  MONET_ASSIGN_OR_RETURN(const Engine::RequestId id,
-                         model.engine->Submit(std::move(request), keep));
+  unfinished_ = static_cast<size_t>(input.n);
+  last_delta_.resize(unfinished_);
+  std::vector<std::shared_ptr<EngineSink>> sinks;
+  for (int32_t sample = 0; sample < input.n; ++sample) {
+    sinks.push_back(std::make_shared<SampleSink>(keep, sample));
+  }
+  MONET_ASSIGN_OR_RETURN(std::vector<Engine::RequestId> ids,
+                         model.engine->SubmitSamples(request, std::move(sinks)));
   Started();
   std::lock_guard lock(mutex_);
-  id_ = id;
-  has_id_ = true;
-  if (cancelled_) model.engine->Cancel(id);
-  if (resume_wanted_) model.engine->Resume(id);
+  ids_ = std::move(ids);
+  for (Engine::RequestId id : ids_) {
+    if (cancelled_) model.engine->Cancel(id);
+    if (resume_wanted_) model.engine->Resume(id);
+  }
   return absl::OkStatus();
 }
 
@@ -124,27 +146,50 @@ v1::ResponseHeader EngineCall::MakeHeader(const CallInput& input, const Resolved
 void EngineCall::Cancel() {
   std::lock_guard lock(mutex_);
   cancelled_ = true;
-  if (has_id_) pass_.model()->engine->Cancel(id_);
+  for (Engine::RequestId id : ids_) pass_.model()->engine->Cancel(id);
 }
 
 void EngineCall::Resume() {
   std::lock_guard lock(mutex_);
-  resume_wanted_ = !has_id_;
-  if (has_id_) pass_.model()->engine->Resume(id_);
+  resume_wanted_ = ids_.empty();
+  for (Engine::RequestId id : ids_) pass_.model()->engine->Resume(id);
 }
 
-void EngineCall::NoteDelta(const EngineDelta& delta) {
+void EngineCall::OnDelta(int32_t sample, EngineDelta delta) {
+  if (!failure_.ok()) return;
+  NoteDelta(sample, delta);
+  TakeDelta(sample, std::move(delta));
+}
+
+void EngineCall::OnFinish(int32_t sample, const EngineResult& result) {
+  NoteResult(result);
+  if (failure_.ok()) {
+    if (result.status.ok()) {
+      TakeResult(sample, result);
+    } else {
+      failure_ = result.status;
+      Cancel();  // the other samples
+    }
+  }
+  if (--unfinished_ > 0) return;
+  if (failure_.ok()) failure_ = TakeEnd();
+  Complete(failure_);
+}
+
+void EngineCall::NoteDelta(int32_t sample, const EngineDelta& delta) {
   if (delta.token_ids.empty()) return;
   const Clock::time_point now = Clock::now();
-  if (last_delta_ != Clock::time_point{}) {
-    service_.metrics->ObserveInterTokenLatency(now - last_delta_, delta.token_ids.size());
+  Clock::time_point& last = last_delta_[static_cast<size_t>(sample)];
+  if (last != Clock::time_point{}) {
+    service_.metrics->ObserveInterTokenLatency(now - last, delta.token_ids.size());
   }
-  last_delta_ = now;
+  last = now;
 }
 
 void EngineCall::NoteResult(const EngineResult& result) {
   reached_model_ = true;
-  usage_ = result.usage;
+  usage_.prompt_tokens = result.usage.prompt_tokens;
+  usage_.completion_tokens += result.usage.completion_tokens;
   service_.metrics->ObserveResult(result, Clock::now() - arrival_);
 }
 

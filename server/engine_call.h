@@ -4,24 +4,26 @@
 // Life, in order, each step by one thread at a time:
 //   Begin        gRPC's thread: gate, identity, queue checks
 //   Prepare      ingress pool: parse, tokenise, unite the mask, hand to the engine
-//   On…          engine's thread: deltas, then the result
+//   Take…, End…  engine's thread: for each sample deltas, then its end
 //   Done         gRPC's thread: the call is over
 // A cancel may come at any time from gRPC's thread; it only tells the engine, whose result then
-// ends the call. Exactly one Complete ends every call.
+// ends the call. A sample that fails cancels the others; the call ends when all samples have, with
+// the first failure. Exactly one Complete ends every call.
 #pragma once
 
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "monet/v1/generation.pb.h"
 #include "server/call.h"
 
 namespace monet::server {
 
-class EngineCall : public EngineSink, public std::enable_shared_from_this<EngineCall> {
+class EngineCall : public std::enable_shared_from_this<EngineCall> {
  public:
-  ~EngineCall() override = default;
+  virtual ~EngineCall() = default;
 
  protected:
   // `method` must outlive the call; `context` and `request` are gRPC's and live until Complete.
@@ -38,24 +40,33 @@ class EngineCall : public EngineSink, public std::enable_shared_from_this<Engine
   // any thread, at any time once the request is accepted.
   void BreakOff();
 
-  // EngineSink; the last calls of a subclass's own.
-  void NoteDelta(const EngineDelta& delta);
-  void NoteResult(const EngineResult& result);
-  // Ends the call: counts and logs it, then calls Finish.
-  void Complete(const absl::Status& status);
-
   // Ingress pool: parses and checks.
   virtual absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                           const ServedShape& shape) = 0;
   // Ingress pool, before the engine has the request: keeps the header and, when the prompt is to be
   // returned too, its text.
-  virtual absl::Status Accept(v1::ResponseHeader header, const std::string& echo) = 0;
+  virtual absl::Status Accept(v1::ResponseHeader header, const std::string& echo, int32_t n) = 0;
   // Ingress pool, after the engine took the request.
   virtual void Started() {}
+  // Engine's thread, until a sample has failed; see EngineSink.
+  virtual bool HasRoom() = 0;
+  virtual void TakeDelta(int32_t sample, EngineDelta delta) = 0;
+  virtual void TakeResult(int32_t sample, const EngineResult& result) = 0;
+  // Engine's thread, after the last TakeResult when all samples ended well.
+  virtual absl::Status TakeEnd() = 0;
   // Ends the gRPC call. The context and the request must not be used afterwards.
   virtual void FinishCall(const grpc::Status& status) = 0;
 
  private:
+  class SampleSink;
+
+  void OnDelta(int32_t sample, EngineDelta delta);
+  void OnFinish(int32_t sample, const EngineResult& result);
+  void NoteDelta(int32_t sample, const EngineDelta& delta);
+  void NoteResult(const EngineResult& result);
+  // Ends the call: counts and logs it, then calls FinishCall.
+  void Complete(const absl::Status& status);
+
   void Prepare();
   absl::Status Submit();
   absl::StatusOr<ResolvedMask> FillMask(const PolicySnapshot& snapshot, CallInput* input);
@@ -74,18 +85,21 @@ class EngineCall : public EngineSink, public std::enable_shared_from_this<Engine
   Identity identity_;
   std::string request_id_;
   Clock::time_point deadline_ = Clock::time_point::max();
-  EngineUsage usage_;           // of the result, for the log
+  EngineUsage usage_;           // of all samples, for the log
   bool reached_model_ = false;  // the engine took the request
-  Clock::time_point last_delta_{};
+
+  // The engine's thread's, once it has the request.
+  size_t unfinished_ = 0;                      // samples
+  absl::Status failure_;                       // the first
+  std::vector<Clock::time_point> last_delta_;  // by sample
 
   std::mutex context_mutex_;  // never taken in a reaction but OnDone: BreakOff may cause the others
   bool context_gone_ = false;
 
-  std::mutex mutex_;  // the four below
-  bool has_id_ = false;
+  std::mutex mutex_;  // the three below
   bool cancelled_ = false;
   bool resume_wanted_ = false;
-  Engine::RequestId id_ = 0;
+  std::vector<Engine::RequestId> ids_;  // by sample; empty until the engine took them
 };
 
 }  // namespace monet::server

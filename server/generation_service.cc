@@ -3,6 +3,7 @@
 #include <iterator>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "server/engine_call.h"
 #include "server/outbox.h"
@@ -22,14 +23,15 @@ class UnaryEngineCall : public EngineCall, public grpc::ServerUnaryReactor {
       : EngineCall(service, method, context, request), bytes_(response) {}
 
   using EngineCall::Begin;
-  bool HasRoom() override { return true; }
 
  protected:
-  absl::Status Accept(v1::ResponseHeader header, const std::string& /*echo*/) override {
+  bool HasRoom() override { return true; }
+  absl::Status Accept(v1::ResponseHeader header, const std::string& /*echo*/,
+                      int32_t /*n*/) override {
     *response_.mutable_header() = std::move(header);
     return absl::OkStatus();
   }
-  void Respond() { Complete(SerializeMessage(response_, bytes_)); }
+  absl::Status TakeEnd() override { return SerializeMessage(response_, bytes_); }
 
   Response response_;
 
@@ -52,28 +54,6 @@ class GenerateCall final : public UnaryEngineCall<v1::GenerateResponse> {
       : UnaryEngineCall(service, "GenerationService/Generate", context, request, response),
         metrics_(service.metrics) {}
 
-  void OnDelta(EngineDelta delta) override {
-    NoteDelta(delta);
-    output_.text += delta.text;
-    output_.token_ids.insert(output_.token_ids.end(), delta.token_ids.begin(),
-                             delta.token_ids.end());
-    output_.logprobs.insert(output_.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
-    std::move(delta.top_logprobs.begin(), delta.top_logprobs.end(),
-              std::back_inserter(output_.top_logprobs));
-    if (!delta.prompt.token_ids.empty()) {
-      AddPromptLogprobs(delta.prompt, response_.mutable_prompt_logprobs());
-    }
-  }
-
-  void OnFinish(EngineResult result) override {
-    NoteResult(result);
-    if (!result.status.ok()) return Complete(result.status);
-    metrics_->CountFinish(ReasonLabel(result));
-    FillCompletion(std::move(output_), response_.add_completions());
-    FillFinish(result, response_.add_finishes());
-    Respond();
-  }
-
  private:
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
@@ -81,13 +61,42 @@ class GenerateCall final : public UnaryEngineCall<v1::GenerateResponse> {
     return ConvertGenerate(request, shape);
   }
 
-  absl::Status Accept(v1::ResponseHeader header, const std::string& echo) override {
-    output_.text = echo;
-    return UnaryEngineCall::Accept(std::move(header), echo);
+  absl::Status Accept(v1::ResponseHeader header, const std::string& echo, int32_t n) override {
+    outputs_.resize(static_cast<size_t>(n));
+    results_.resize(outputs_.size());
+    for (EngineDelta& output : outputs_) output.text = echo;
+    return UnaryEngineCall::Accept(std::move(header), echo, n);
+  }
+
+  void TakeDelta(int32_t sample, EngineDelta delta) override {
+    EngineDelta& output = outputs_[static_cast<size_t>(sample)];
+    output.text += delta.text;
+    output.token_ids.insert(output.token_ids.end(), delta.token_ids.begin(), delta.token_ids.end());
+    output.logprobs.insert(output.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
+    std::move(delta.top_logprobs.begin(), delta.top_logprobs.end(),
+              std::back_inserter(output.top_logprobs));
+    if (!delta.prompt.token_ids.empty()) {
+      AddPromptLogprobs(delta.prompt, response_.mutable_prompt_logprobs());
+    }
+  }
+
+  void TakeResult(int32_t sample, const EngineResult& result) override {
+    metrics_->CountFinish(ReasonLabel(result));
+    results_[static_cast<size_t>(sample)] = result;
+  }
+
+  absl::Status TakeEnd() override {
+    for (size_t n = 0; n < outputs_.size(); ++n) {
+      const auto index = static_cast<int32_t>(n);
+      FillCompletion(index, std::move(outputs_[n]), response_.add_completions());
+      FillFinish(index, results_[n], response_.add_finishes());
+    }
+    return UnaryEngineCall::TakeEnd();
   }
 
   Metrics* const metrics_;
-  EngineDelta output_;
+  std::vector<EngineDelta> outputs_;   // by sample
+  std::vector<EngineResult> results_;  // by sample
 };
 
 class ScoreCall final : public UnaryEngineCall<v1::ScoreResponse> {
@@ -97,23 +106,20 @@ class ScoreCall final : public UnaryEngineCall<v1::ScoreResponse> {
       : UnaryEngineCall(service, "GenerationService/Score", context, request, response),
         metrics_(service.metrics) {}
 
-  void OnDelta(EngineDelta delta) override {
+ private:
+  void TakeDelta(int32_t /*sample*/, EngineDelta delta) override {
     response_.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
     response_.mutable_logprobs()->Add(delta.logprobs.begin(), delta.logprobs.end());
     for (float logprob : delta.logprobs) total_ += logprob;
   }
 
-  void OnFinish(EngineResult result) override {
-    NoteResult(result);
-    if (!result.status.ok()) return Complete(result.status);
+  void TakeResult(int32_t /*sample*/, const EngineResult& result) override {
     metrics_->CountFinish("score");
     response_.set_total_logprob(total_);
     FillUsage(result.usage, response_.mutable_usage());
     response_.set_removed_weight_share(result.usage.removed_weight_share);
-    Respond();
   }
 
- private:
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
     MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::ScoreRequest>(bytes));
@@ -141,42 +147,42 @@ class StreamCall final : public EngineCall,
   void EndIfStalledSince(Clock::time_point before) override {
     if (outbox_.StalledSince(before)) BreakOff();
   }
+
+ private:
   bool HasRoom() override { return outbox_.HasRoom(); }
 
-  void OnDelta(EngineDelta delta) override {
-    NoteDelta(delta);
+  void TakeDelta(int32_t sample, EngineDelta delta) override {
     v1::GenerateStreamResponse message;
     if (!delta.prompt.token_ids.empty()) {
       AddPromptLogprobs(delta.prompt, message.mutable_prompt_logprobs());
       Send(message);
     }
     if (delta.token_ids.empty()) return;
-    FillCompletion(std::move(delta), message.mutable_delta());
+    FillCompletion(sample, std::move(delta), message.mutable_delta());
     Send(message);
   }
 
-  void OnFinish(EngineResult result) override {
-    NoteResult(result);
-    if (!result.status.ok()) return Complete(result.status);
+  void TakeResult(int32_t sample, const EngineResult& result) override {
     metrics_->CountFinish(ReasonLabel(result));
     v1::GenerateStreamResponse message;
-    FillFinish(result, message.mutable_finish());
+    FillFinish(sample, result, message.mutable_finish());
     Send(message);
-    Complete(failure_);
   }
 
- private:
+  absl::Status TakeEnd() override { return failure_; }
+
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
     MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::GenerateStreamRequest>(bytes));
     return ConvertGenerate(request.request(), shape);
   }
 
-  absl::Status Accept(v1::ResponseHeader header, const std::string& echo) override {
+  absl::Status Accept(v1::ResponseHeader header, const std::string& echo, int32_t n) override {
     v1::GenerateStreamResponse message;
     *message.mutable_header() = std::move(header);
     Send(message);
-    if (!echo.empty()) {
+    for (int32_t index = 0; index < n && !echo.empty(); ++index) {
+      message.mutable_delta()->set_index(index);
       message.mutable_delta()->set_text(echo);
       Send(message);
     }

@@ -203,14 +203,15 @@ absl::Status ConvertStopping(const v1::StopConditions& from, const ServedShape& 
   return absl::OkStatus();
 }
 
-absl::Status CheckLogprobCount(const EngineRequest& request) {
-  int64_t tokens = request.logprobs ? request.max_tokens : 0;
+absl::Status CheckLogprobCount(const CallInput& input) {
+  const EngineRequest& request = input.engine;
+  int64_t tokens = request.logprobs ? int64_t{request.max_tokens} * input.n : 0;
   if (request.prompt_logprobs) tokens += std::ssize(request.prompt_ids);
   const int64_t count = tokens * (1 + request.top_logprobs);
   if (count > limits::kMaxLogprobs) {
     return InvalidArgument(
-        "logprob_options ask for {} log-probabilities of {} tokens, limit {}: lower top_logprobs "
-        "or stopping.max_tokens",
+        "logprob_options ask for {} log-probabilities of {} tokens, limit {}: lower top_logprobs, "
+        "stopping.max_tokens or n",
         count, tokens, limits::kMaxLogprobs);
   }
   return absl::OkStatus();
@@ -248,8 +249,11 @@ absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
                                           const ServedShape& shape) {
   CallInput input;
   input.engine.kind = EngineRequest::Kind::kGenerate;
-  if (request.has_n() && request.n() != 1) {
-    return InvalidArgument("n is {}, range 1 to 1 in this version", request.n());
+  if (request.has_n()) {
+    if (request.n() < 1 || request.n() > limits::kMaxCompletions) {
+      return InvalidArgument("n is {}, range 1 to {}", request.n(), limits::kMaxCompletions);
+    }
+    input.n = request.n();
   }
   input.echo = request.echo();
   MONET_RETURN_IF_ERROR(
@@ -295,7 +299,7 @@ absl::Status FitContext(const ServedShape& shape, CallInput* input) {
                            input->engine.min_tokens, wanted);
   }
   input->engine.max_tokens = static_cast<int32_t>(wanted);
-  return CheckLogprobCount(input->engine);
+  return CheckLogprobCount(*input);
 }
 
 absl::Status CheckTokenize(const v1::TokenizeRequest& request) {

@@ -44,6 +44,7 @@ struct CallInput {
   std::optional<std::string> prompt_text;  // to be tokenised; else engine.prompt_ids is set
   std::optional<int32_t> max_tokens;       // kGenerate
   std::optional<uint64_t> seed;            // kGenerate
+  int32_t n = 1;                           // samples to draw
   bool echo = false;                       // kGenerate
   MaskChoice mask;
 };

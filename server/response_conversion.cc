@@ -21,6 +21,7 @@ void FillLimits(const ServingModel& model, v1::Limits* out) {
   out->set_max_logit_bias(limits::kMaxLogitBias);
   out->set_max_top_logprobs(limits::kMaxTopLogprobs);
   out->set_max_logprobs(limits::kMaxLogprobs);
+  out->set_max_completions(limits::kMaxCompletions);
 }
 
 void FillTop(const std::vector<SampledToken>& top, v1::TopLogprobs* out) {
@@ -71,7 +72,8 @@ void FillUsage(const EngineUsage& usage, v1::Usage* out) {
   out->set_cached_tokens(usage.cached_tokens);
 }
 
-void FillCompletion(EngineDelta delta, v1::Completion* out) {
+void FillCompletion(int32_t index, EngineDelta delta, v1::Completion* out) {
+  out->set_index(index);
   out->set_text(std::move(delta.text));
   out->mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
   out->mutable_logprobs()->Add(delta.logprobs.begin(), delta.logprobs.end());
@@ -84,7 +86,8 @@ void AddPromptLogprobs(const PromptLogprobs& prompt, v1::PromptLogprobs* out) {
   for (const auto& top : prompt.top) FillTop(top, out->add_top_logprobs());
 }
 
-void FillFinish(const EngineResult& result, v1::Finish* out) {
+void FillFinish(int32_t index, const EngineResult& result, v1::Finish* out) {
+  out->set_index(index);
   out->set_finish_reason(result.finish_reason == FinishReason::kStop ? v1::FINISH_REASON_STOP
                                                                      : v1::FINISH_REASON_LENGTH);
   if (!result.stop_string.empty()) out->set_stop_text(result.stop_string);

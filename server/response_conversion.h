@@ -20,10 +20,10 @@ void FillAppliedMask(const ResolvedMask& mask, const PolicySnapshot& snapshot,
 void FillPolicy(const monet::Policy& policy, v1::Policy* out);
 void FillUsage(const EngineUsage& usage, v1::Usage* out);
 // All but the prompt's log-probabilities.
-void FillCompletion(EngineDelta delta, v1::Completion* out);
+void FillCompletion(int32_t index, EngineDelta delta, v1::Completion* out);
 // Appends.
 void AddPromptLogprobs(const PromptLogprobs& prompt, v1::PromptLogprobs* out);
-void FillFinish(const EngineResult& result, v1::Finish* out);
+void FillFinish(int32_t index, const EngineResult& result, v1::Finish* out);
 void FillModel(const ServingModel& model, const PolicySnapshot& snapshot, const Identity& identity,
                v1::GetModelResponse* out);
 

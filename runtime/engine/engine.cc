@@ -9,6 +9,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "runtime/base/check.h"
 #include "runtime/engine/engine_core.h"
 
 namespace monet {
@@ -64,23 +65,44 @@ struct Engine::Impl {
     thread.join();
   }
 
-  absl::StatusOr<RequestId> Submit(EngineRequest request, std::shared_ptr<EngineSink> sink) {
+  absl::StatusOr<std::vector<RequestId>> Submit(const EngineRequest& request,
+                                                std::vector<std::shared_ptr<EngineSink>> sinks) {
     MONET_RETURN_IF_ERROR(core.Check(request));
+    std::vector<Submission> samples;
     const Clock::time_point now = Clock::now();
-    RequestId id = 0;
+    for (std::shared_ptr<EngineSink>& sink : sinks) {
+      Submission& sample = samples.emplace_back(Submission{0, request, std::move(sink), now});
+      if (samples.size() == 1) continue;
+      sample.request.sample = request.sample + static_cast<uint32_t>(samples.size()) - 1;
+      sample.request.prompt_logprobs = false;
+    }
+    std::vector<RequestId> ids;
     {
       const std::lock_guard lock(mutex);
       if (draining) return Error(absl::StatusCode::kUnavailable, "the server is draining");
-      if (queued + static_cast<int32_t>(inbox.submissions.size()) >= options.max_queue) {
-        return Error(absl::StatusCode::kResourceExhausted,
-                     "the queue is full: max_queue is {} waiting requests", options.max_queue);
+      MONET_RETURN_IF_ERROR(CheckRoom(samples.size()));
+      for (Submission& sample : samples) {
+        sample.id = next_id++;
+        ids.push_back(sample.id);
+        live.insert(sample.id);
+        inbox.submissions.push_back(std::move(sample));
       }
-      id = next_id++;
-      live.insert(id);
-      inbox.submissions.push_back({id, std::move(request), std::move(sink), now});
     }
     wake.notify_one();
-    return id;
+    return ids;
+  }
+
+  // With the mutex held.
+  absl::Status CheckRoom(size_t places) const {
+    const size_t taken = static_cast<size_t>(queued) + inbox.submissions.size();
+    if (taken + places <= static_cast<size_t>(options.max_queue)) return absl::OkStatus();
+    if (places == 1) {
+      return Error(absl::StatusCode::kResourceExhausted,
+                   "the queue is full: max_queue is {} waiting requests", options.max_queue);
+    }
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "the queue has no room for n = {}: max_queue is {} waiting requests, {} wait",
+                 places, options.max_queue, taken);
   }
 
   void Signal(RequestId id, std::set<RequestId> Inbox::*set) {
@@ -207,7 +229,17 @@ Engine::~Engine() = default;
 
 absl::StatusOr<Engine::RequestId> Engine::Submit(EngineRequest request,
                                                  std::shared_ptr<EngineSink> sink) {
-  return impl_->Submit(std::move(request), std::move(sink));
+  std::vector<std::shared_ptr<EngineSink>> sinks;
+  sinks.push_back(std::move(sink));
+  MONET_ASSIGN_OR_RETURN(const std::vector<RequestId> ids,
+                         impl_->Submit(request, std::move(sinks)));
+  return ids[0];
+}
+
+absl::StatusOr<std::vector<Engine::RequestId>> Engine::SubmitSamples(
+    const EngineRequest& request, std::vector<std::shared_ptr<EngineSink>> sinks) {
+  MONET_CHECK(!sinks.empty());
+  return impl_->Submit(request, std::move(sinks));
 }
 
 void Engine::Cancel(RequestId id) { impl_->Signal(id, &Impl::Inbox::cancels); }

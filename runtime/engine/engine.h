@@ -38,6 +38,7 @@ struct EngineRequest {
   int32_t max_tokens = 0;  // at least 1; prompt + max_tokens within the context
   SamplingParams sampling;
   uint64_t seed = 0;
+  uint32_t sample = 0;  // which of several completions: other random numbers of the same seed
   std::vector<std::string> stop_strings;
   std::vector<int32_t> stop_token_ids;  // beside the model's eos
   // Nothing stops before this many tokens: stop tokens cannot be chosen, and their text is not
@@ -146,6 +147,11 @@ class Engine {
   // Thread-safe. Errors at once: RESOURCE_EXHAUSTED (queue full, or the request can never fit the
   // KV blocks), INVALID_ARGUMENT, UNAVAILABLE (draining). After an error the sink is never called.
   absl::StatusOr<RequestId> Submit(EngineRequest request, std::shared_ptr<EngineSink> sink);
+
+  // The same request once for each sink, as samples 0, 1, … of its seed: all are taken or none.
+  // Only sample 0 computes log-probabilities of the prompt. REQUIRES: at least one sink.
+  absl::StatusOr<std::vector<RequestId>> SubmitSamples(
+      const EngineRequest& request, std::vector<std::shared_ptr<EngineSink>> sinks);
 
   // Thread-safe, idempotent; unknown ids are ignored. The request ends with CANCELLED within a
   // step.

@@ -52,7 +52,7 @@ void SyncExecutor::Run(const StepWork& work) {
       row.logprob = LogProb(logits, task.target);
     } else {
       const SampledToken token = sampler_.Sample(logits, *task.sampling, task.sequence, task.seed,
-                                                 /*sample=*/0, task.position);
+                                                 task.sample, task.position);
       row.id = token.id;
       row.logprob = token.logprob;
     }

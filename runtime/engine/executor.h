@@ -21,6 +21,7 @@ struct RowTask {
   const SamplingParams* sampling = nullptr;
   SequenceContext sequence;
   uint64_t seed = 0;
+  uint32_t sample = 0;
   uint64_t position = 0;  // of the new token in its sequence
   // kScore: the log-probability of this token.
   int32_t target = 0;

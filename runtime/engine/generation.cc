@@ -35,6 +35,7 @@ RowTask Generation::TaskFor(int32_t position) const {
     task.sequence.history = &history_;
     if (completion_tokens_ < request_.min_tokens) task.sequence.forbidden = stop_ids_;
     task.seed = request_.seed;
+    task.sample = request_.sample;
     task.position = static_cast<uint64_t>(position) + 1;
   }
   return task;

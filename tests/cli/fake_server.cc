@@ -1,5 +1,6 @@
 #include "tests/cli/fake_server.h"
 
+#include <algorithm>
 #include <cctype>
 #include <chrono>
 #include <thread>
@@ -119,13 +120,17 @@ grpc::Status FakeGeneration::Generate(grpc::ServerContext*, const v1::GenerateRe
   }
   const grpc::Status status = MakeHeader(*request, response->mutable_header());
   if (!status.ok()) return status;
-  v1::Completion* completion = response->add_completions();
-  if (request->echo()) completion->set_text(request->prompt().text());
-  for (char c : Shorten(*request)) AddToken(*request, c, completion);
+  for (int32_t index = 0; index < std::max(request->n(), 1); ++index) {
+    v1::Completion* completion = response->add_completions();
+    completion->set_index(index);
+    if (request->echo()) completion->set_text(request->prompt().text());
+    for (char c : Shorten(*request)) AddToken(*request, c, completion);
+    MakeFinish(*request, completion->token_ids_size(), response->add_finishes());
+    response->mutable_finishes(index)->set_index(index);
+  }
   if (request->logprob_options().prompt_logprobs()) {
     AddPrompt(*request, response->mutable_prompt_logprobs());
   }
-  MakeFinish(*request, completion->token_ids_size(), response->add_finishes());
   return grpc::Status::OK;
 }
 
@@ -153,7 +158,10 @@ grpc::Status FakeGeneration::GenerateStream(
   for (char c : text) {
     message.mutable_delta()->Clear();
     AddToken(asked, c, message.mutable_delta());
-    writer->Write(message);
+    for (int32_t index = 0; index < std::max(asked.n(), 1); ++index) {
+      message.mutable_delta()->set_index(index);
+      writer->Write(message);
+    }
     while (text == "wait" && !context->IsCancelled()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
@@ -164,7 +172,10 @@ grpc::Status FakeGeneration::GenerateStream(
   }
   if (no_finish) return grpc::Status::OK;
   MakeFinish(asked, static_cast<int32_t>(text.size()), message.mutable_finish());
-  writer->Write(message);
+  for (int32_t index = 0; index < std::max(asked.n(), 1); ++index) {
+    message.mutable_finish()->set_index(index);
+    writer->Write(message);
+  }
   return grpc::Status::OK;
 }
 

@@ -147,6 +147,32 @@ TEST_F(GenerateTest, PrintsAlternativesAndThePromptsLogprobs) {
   EXPECT_EQ(Run({"--echo", "--stream", "ab"}).output, "abAB");
 }
 
+TEST_F(GenerateTest, PrintsSeveralCompletionsByIndex) {
+  EXPECT_EQ(Run({"--n", "2", "ab"}).output, "=== 0\nAB\n=== 1\nAB\n");
+  const CommandResult result = Run({"--n", "2", "--json", "--logprobs", "ab"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const json whole = json::parse(result.output);
+  EXPECT_FALSE(whole.contains("text"));
+  EXPECT_FALSE(whole.contains("token_ids"));
+  EXPECT_EQ(whole["seed"], 42);
+  ASSERT_EQ(whole["completions"].size(), 2u);
+  const json& second = whole["completions"][1];
+  EXPECT_EQ(second["index"], 1);
+  EXPECT_EQ(second["text"], "AB");
+  EXPECT_EQ(second["finish_reason"], "stop");
+  EXPECT_EQ(second["usage"]["completion_tokens"], 2);
+  EXPECT_EQ(second["logprobs"], json::parse("[-0.5, -0.5]"));
+
+  const std::vector<json> lines =
+      Lines(Run({"--n", "2", "--json", "--stream", "--logprobs", "ab"}).output);
+  ASSERT_EQ(lines.size(), 8u);  // header, 4 deltas, 2 finishes, the object
+  EXPECT_EQ(lines[2]["index"], 1);
+  EXPECT_EQ(lines[6]["event"], "finish");
+  EXPECT_EQ(lines[6]["index"], 1);
+  EXPECT_EQ(lines[7], whole);
+  EXPECT_EQ(Run({"--n", "2", "--stream", "ab"}).exit_code, 2);
+}
+
 TEST_F(GenerateTest, SendsWhatWasAsked) {
   const std::string experts = WriteTemporaryFile("a.json", R"([{"router": 1, "ids": [7, 8]}])");
   const std::string more = WriteTemporaryFile("b.json", R"({"0": {"rows": [2], "columns": [3]}})");

@@ -7,8 +7,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "tests/engine/recording_sink.h"
-#include "tests/engine/scripted_model.h"
+#include "tests/engine/engine_core_fixture.h"
 
 namespace monet {
 namespace {
@@ -17,34 +16,6 @@ using std::chrono::milliseconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-constexpr int32_t kEos = 2;
-constexpr MaskShape kShape{.routers = 1, .experts = 4};
-
-// Token 3 is "a", 4 is "b" and so on; 28 and 29 are the two bytes of "é"; 30 is a word.
-std::string_view BytesOf(int32_t id) {
-  static const std::vector<std::string> kPieces = [] {
-    std::vector<std::string> pieces(ScriptedModel::kVocabulary);
-    for (int32_t n = 3; n < 28; ++n) pieces[n] = std::string(1, static_cast<char>('a' + n - 3));
-    pieces[28] = "\xC3";
-    pieces[29] = "\xA9";
-    pieces[30] = " word";
-    return pieces;
-  }();
-  return kPieces[id];
-}
-
-StepLimits SmallLimits() {
-  StepLimits limits;
-  limits.max_tokens = 8;
-  limits.max_logit_rows = 8;
-  limits.max_sequences = 4;
-  limits.max_context = 32;
-  limits.kv_blocks = 16;
-  limits.block_size = 4;
-  limits.mask_slots = 2;
-  return limits;
-}
 
 // One logit of every row with token 31 is not a number, or infinite.
 class BadModel final : public StepModel {
@@ -69,65 +40,6 @@ class BadModel final : public StepModel {
   ScriptedModel* inner_;
   float bad_;
   std::vector<float> logits_;
-};
-
-class EngineCoreTest : public testing::Test {
- protected:
-  // The text is "abcdef…" unless scripted: position p holds 3 + p.
-  void Start(std::vector<int32_t> script = {}, StepLimits limits = SmallLimits(),
-             EngineOptions options = {}) {
-    if (script.empty()) {
-      for (int32_t p = 0; p < 32; ++p) script.push_back(3 + p % 25);
-    }
-    model = std::make_unique<ScriptedModel>(limits, script, [this](const StepBatch& batch) {
-      now += milliseconds(10);
-      if (on_run) on_run(batch);
-    });
-    core = std::make_unique<EngineCore>(std::make_unique<SyncExecutor>(model.get()),
-                                        TokenText{BytesOf, kEos}, options, [this] { return now; });
-  }
-
-  static EngineRequest Generate(std::vector<int32_t> prompt, int32_t max_tokens) {
-    EngineRequest request;
-    request.prompt_ids = std::move(prompt);
-    request.max_tokens = max_tokens;
-    request.sampling.temperature = 0;
-    request.mask = ExpertMask::None(kShape);
-    return request;
-  }
-
-  std::shared_ptr<RecordingSink> Add(EngineRequest request, int room = -1) {
-    EXPECT_TRUE(core->Check(request).ok());
-    auto sink = std::make_shared<RecordingSink>();
-    sink->SetRoom(room);
-    core->Add(++last_id, std::move(request), sink, now);
-    return sink;
-  }
-
-  bool Step() {
-    std::optional<StepReport> report;
-    const bool busy = core->RunStep(&report);
-    core->scheduler().CheckInvariants();
-    return busy;
-  }
-
-  void RunAll() {
-    for (int step = 0; step < 1000 && Step(); ++step) {
-    }
-  }
-
-  Record RunOne(EngineRequest request) {
-    const auto sink = Add(std::move(request));
-    RunAll();
-    EXPECT_TRUE(sink->ended());
-    return sink->record();
-  }
-
-  Clock::time_point now{};
-  std::function<void(const StepBatch&)> on_run;
-  std::unique_ptr<ScriptedModel> model;
-  std::unique_ptr<EngineCore> core;
-  Engine::RequestId last_id = 0;
 };
 
 TEST_F(EngineCoreTest, EndsAtMaxTokens) {
@@ -167,67 +79,6 @@ TEST_F(EngineCoreTest, AStopTokenAddsNoTextButFreesWhatWasHeldBack) {
   EXPECT_THAT(record.token_ids, ElementsAre(4, 5, 6, 7));
   EXPECT_EQ(record.result->stop_token_id, 7);
   EXPECT_EQ(record.result->stop_string, "");
-}
-
-TEST_F(EngineCoreTest, MinTokensKeepsEveryStopAway) {
-  // Eos is next from position 3 on: while it may not come, the lowest id of the rest does.
-  Start({3, 4, 5, kEos, kEos, kEos, kEos, kEos});
-  EngineRequest request = Generate({3}, 10);
-  request.min_tokens = 4;
-  const Record record = RunOne(request);
-  EXPECT_THAT(record.token_ids, ElementsAre(4, 5, 0, 0, kEos));
-  EXPECT_EQ(record.result->stop_token_id, kEos);
-  request.stop_token_ids = {0, 5};
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 1, 1, 1, kEos));
-
-  // The text of the first tokens is not searched for stop strings, that of later ones is.
-  Start({3, 4, 4, 4, 4, 4});
-  request = Generate({3}, 10);
-  request.stop_strings = {"bb"};
-  EXPECT_EQ(RunOne(request).text, "");
-  request.min_tokens = 3;
-  EXPECT_EQ(RunOne(request).text, "bbb");
-  EXPECT_EQ(RunOne(request).result->stop_string, "bb");
-  EXPECT_EQ(RunOne(request).result->usage.completion_tokens, 5);
-}
-
-TEST_F(EngineCoreTest, IgnoreEosGoesOnUnlessEosIsAStopToken) {
-  Start({3, kEos, 5, kEos, 7});
-  EngineRequest request = Generate({3}, 4);
-  request.ignore_eos = true;
-  const Record record = RunOne(request);
-  EXPECT_THAT(record.token_ids, ElementsAre(kEos, 5, kEos, 7));
-  EXPECT_EQ(record.text, "ce");
-  EXPECT_EQ(record.result->finish_reason, FinishReason::kLength);
-  EXPECT_EQ(record.result->stop_token_id, -1);
-  // It is no stop, so min_tokens does not keep it away.
-  request.min_tokens = 4;
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(kEos, 5, kEos, 7));
-  request.min_tokens = 0;
-  request.stop_token_ids = {kEos};
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(kEos));
-}
-
-TEST_F(EngineCoreTest, PenaltiesSeePromptAndOutput) {
-  // The script gives token 4 a logit of 100 everywhere, all others 0.
-  Start(std::vector<int32_t>(16, 4));
-  EngineRequest request = Generate({3}, 4);
-  request.sampling.logit_bias = {{4, -97}};  // 3
-  request.sampling.frequency_penalty = 2;
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 4, 0, 1));
-  request.sampling.frequency_penalty = 0;
-  request.sampling.presence_penalty = 2;
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 4, 4, 4));
-  request.sampling.logit_bias = {{4, -98.5}};
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 0, 1, kEos));
-  // The prompt counts for the repetition penalty, and only for it: 2 becomes 1 < 1.5.
-  request.sampling = {};
-  request.sampling.temperature = 0;
-  request.sampling.logit_bias = {{4, -98}, {9, 1.5}};
-  request.sampling.repetition_penalty = 2;
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(4, 9, 4, 4));
-  request.prompt_ids = {3, 4};
-  EXPECT_THAT(RunOne(request).token_ids, ElementsAre(9, 4, 4, 4));
 }
 
 TEST_F(EngineCoreTest, AStopStringAcrossTokensCutsTheTextBeforeIt) {
@@ -281,57 +132,6 @@ TEST_F(EngineCoreTest, ScoresEveryTokenButTheFirst) {
   EXPECT_TRUE(record.result->status.ok());
   EXPECT_EQ(record.result->usage.prompt_tokens, 11);
   EXPECT_EQ(record.result->usage.completion_tokens, 0);
-}
-
-TEST_F(EngineCoreTest, PromptLogprobsAreTheScoresAndChangeNothingElse) {
-  Start();
-  EngineRequest request = Generate({3, 4, 9, 6, 7, 8, 9, 10, 11, 12, 13}, 4);
-  request.logprobs = true;
-  const Record plain = RunOne(request);
-  request.prompt_logprobs = true;
-  request.top_logprobs = 2;
-  const Record record = RunOne(request);
-  EXPECT_EQ(record.token_ids, plain.token_ids);
-  EXPECT_EQ(record.logprobs, plain.logprobs);
-  EXPECT_EQ(record.text, plain.text);
-  EngineRequest score = request;
-  score.kind = EngineRequest::Kind::kScore;
-  score.logprobs = false;
-  score.prompt_logprobs = false;
-  const Record scored = RunOne(score);
-  EXPECT_EQ(record.prompt.token_ids, scored.token_ids);
-  EXPECT_EQ(record.prompt.logprobs, scored.logprobs);
-  ASSERT_EQ(record.prompt.top.size(), 10u);
-  ASSERT_EQ(record.top_logprobs.size(), 4u);
-  // At position 1 the script says 5 and the prompt 9; of the others the lowest id is next.
-  ASSERT_EQ(record.prompt.top[1].size(), 2u);
-  EXPECT_EQ(record.prompt.top[1][0].id, 5);
-  EXPECT_EQ(record.prompt.top[1][1].id, 0);
-  EXPECT_EQ(record.top_logprobs[0][0].id, record.token_ids[0]);
-  EXPECT_EQ(record.top_logprobs[0][0].logprob, record.logprobs[0]);
-  EXPECT_EQ(record.result->usage.completion_tokens, 4);
-
-  // A prompt of one token has none; alternatives follow what they are beside.
-  request.prompt_ids = {3};
-  EXPECT_THAT(RunOne(request).prompt.token_ids, IsEmpty());
-  request.logprobs = false;
-  EXPECT_THAT(RunOne(request).top_logprobs, IsEmpty());
-}
-
-TEST_F(EngineCoreTest, AStallWhileThePromptIsScoredLosesNothing) {
-  Start();
-  EngineRequest request = Generate(std::vector<int32_t>(20, 5), 3);
-  request.prompt_logprobs = true;
-  const auto sink = Add(request, /*room=*/1);
-  RunAll();
-  EXPECT_EQ(sink->record().prompt.token_ids.size(), 8u);  // one step's rows
-  EXPECT_EQ(model->steps(), 2);
-  sink->SetRoom(-1);
-  core->Resume(last_id);
-  RunAll();
-  EXPECT_EQ(sink->record().prompt.token_ids.size(), 19u);
-  EXPECT_EQ(sink->record().token_ids.size(), 3u);
-  EXPECT_TRUE(sink->record().result->status.ok());
 }
 
 TEST_F(EngineCoreTest, ReportsTheShareOfRoutingWeightRemoved) {

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "runtime/tokenizer/stream_decoder.h"
@@ -165,6 +166,63 @@ TEST_F(EngineTest, AFullQueueRefusesAtOnceAndNamesTheLimit) {
   EXPECT_EQ(engine->Stats().waiting, 2);
   gate.Open();
   for (const auto& sink : {running, first, second}) EXPECT_EQ(CodeOf(sink), absl::StatusCode::kOk);
+}
+
+TEST_F(EngineTest, SamplesOfOneRequestDifferRepeatAndScoreThePromptOnce) {
+  Start();
+  EngineRequest request = Generate(20);
+  request.prompt_logprobs = true;
+  const auto run = [&] {
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    for (int n = 0; n < 4; ++n) sinks.push_back(std::make_shared<RecordingSink>());
+    const auto ids = engine->SubmitSamples(request, {sinks.begin(), sinks.end()});
+    EXPECT_TRUE(ids.ok() && ids->size() == 4);
+    std::vector<Record> records;
+    for (const auto& sink : sinks) {
+      EXPECT_TRUE(sink->WaitForEnd());
+      records.push_back(sink->record());
+    }
+    return records;
+  };
+  const std::vector<Record> first = run();
+  const std::vector<Record> second = run();
+  std::set<std::vector<int32_t>> distinct;
+  for (int n = 0; n < 4; ++n) {
+    EXPECT_EQ(first[n].token_ids, second[n].token_ids);
+    EXPECT_EQ(first[n].logprobs, second[n].logprobs);
+    EXPECT_EQ(first[n].prompt.token_ids.size(), n == 0 ? 2u : 0u);
+    distinct.insert(first[n].token_ids);
+  }
+  EXPECT_EQ(distinct.size(), 4u);
+  // Sample 0 is what the request gives by itself.
+  const auto alone = Submit(request);
+  ASSERT_TRUE(alone->WaitForEnd());
+  EXPECT_EQ(alone->record().token_ids, first[0].token_ids);
+}
+
+TEST_F(EngineTest, SamplesTakePlacesInTheQueueAllOrNone) {
+  EngineOptions options;
+  options.max_queue = 3;
+  StepLimits limits = TestLimits();
+  limits.max_sequences = 1;
+  Start(options, limits);
+  gate.Close();
+  const auto running = Submit(Generate(4));
+  gate.AwaitArrival();
+  const auto waiting = Submit(Generate(4));
+  const auto sink = std::make_shared<RecordingSink>();
+  const auto refused = engine->SubmitSamples(Generate(4), {sink, sink, sink});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Message(refused.status()), HasSubstr("no room for n = 3: max_queue is 3"));
+  EXPECT_EQ(engine->Stats().waiting, 1);
+  const auto first = std::make_shared<RecordingSink>();
+  const auto second = std::make_shared<RecordingSink>();
+  EXPECT_TRUE(engine->SubmitSamples(Generate(4), {first, second}).ok());
+  gate.Open();
+  for (const auto& s : {running, waiting, first, second}) {
+    EXPECT_EQ(CodeOf(s), absl::StatusCode::kOk);
+  }
+  EXPECT_FALSE(sink->ended());
 }
 
 TEST_F(EngineTest, RefusesWhatCanNeverRunWithoutCallingTheSink) {

@@ -165,6 +165,7 @@ class Mix {
     request.mask = RandomMask();
     request.max_tokens = Range(1, 16);
     request.seed = random_();
+    request.sample = static_cast<uint32_t>(Range(0, 3));
     request.sampling.temperature = Range(1, 3) == 1 ? 0 : 0.8;
     if (Range(1, 3) == 1) request.sampling.top_p = 0.9;
     if (Range(1, 3) == 1) {

@@ -126,6 +126,7 @@ class World {
     if (score) return request;
     request.max_tokens = Range(1, limits_.max_context - prompt);
     request.seed = random_();
+    if (OneIn(3)) request.sample = static_cast<uint32_t>(Range(1, 15));
     request.sampling.temperature = OneIn(4) ? 0 : Range(1, 20) / 10.0;
     if (OneIn(3)) request.sampling.top_k = Range(1, kVocabulary);
     if (OneIn(3)) request.sampling.top_p = Range(1, 100) / 100.0;

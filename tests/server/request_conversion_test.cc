@@ -115,7 +115,9 @@ TEST(ConvertGenerate, RefusesBadNumbers) {
       {"stopping.max_tokens is -5", max_tokens(-5)},
       {"stopping.max_tokens is 33, range 1 to 32", max_tokens(33)},
       {"stopping.max_tokens is 2147483647", max_tokens(kHuge)},
-      {"n is 2147483647, range 1 to 1", [](Request* r) { r->set_n(kHuge); }},
+      {"n is 2147483647, range 1 to 16", [](Request* r) { r->set_n(kHuge); }},
+      {"n is 17, range 1 to 16", [](Request* r) { r->set_n(17); }},
+      {"n is -1", [](Request* r) { r->set_n(-1); }},
       {"n is 0", [](Request* r) { r->set_n(0); }},
   });
 }
@@ -338,7 +340,7 @@ TEST(ConvertGenerate, CarriesEverything) {
   request.mutable_logprob_options()->set_top_logprobs(20);
   request.mutable_logprob_options()->set_prompt_logprobs(true);
   request.set_echo(true);
-  request.set_n(1);
+  request.set_n(16);
   request.set_model("demo");
   request.set_request_id("id-1");
   request.mutable_mask()->add_policies("no-python@3");
@@ -375,6 +377,7 @@ TEST(ConvertGenerate, CarriesEverything) {
   EXPECT_EQ(input->engine.top_logprobs, 20);
   EXPECT_TRUE(input->engine.prompt_logprobs);
   EXPECT_TRUE(input->echo);
+  EXPECT_EQ(input->n, 16);
   EXPECT_EQ(input->engine.request_id, "id-1");
   EXPECT_THAT(input->mask.policies, ElementsAre("no-python@3"));
   ASSERT_EQ(input->mask.experts.size(), 1u);
@@ -432,6 +435,9 @@ TEST(FitContext, BoundsLogProbabilities) {
               HasSubstr("1050000 log-probabilities of 50000 tokens, limit 1048576"));
   input.max_tokens = 49900;
   EXPECT_TRUE(FitContext(shape, &input).ok());
+  input.n = 2;
+  EXPECT_FALSE(FitContext(shape, &input).ok());
+  input.n = 1;
   input.engine.prompt_logprobs = true;
   EXPECT_FALSE(FitContext(shape, &input).ok());
 }
