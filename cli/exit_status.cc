@@ -3,11 +3,14 @@
 #include <csignal>
 
 #include "absl/strings/cord.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 
 namespace monet::cli {
 namespace {
 
 constexpr char kPayload[] = "monetctl/exit-code";
+constexpr char kReasonPayload[] = "monetctl/reason";
 
 absl::Status WithExitCode(absl::Status status, int code) {
   status.SetPayload(kPayload, absl::Cord(std::to_string(code)));
@@ -22,6 +25,17 @@ std::string OneLine(std::string text) {
   return text;
 }
 
+// The reason of google.rpc.ErrorInfo; empty when the status has none.
+std::string ReasonIn(const grpc::Status& status) {
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return "";
+  google::rpc::ErrorInfo info;
+  for (const google::protobuf::Any& detail : details.details()) {
+    if (detail.UnpackTo(&info)) return info.reason();
+  }
+  return "";
+}
+
 }  // namespace
 
 absl::Status MarkCallFailed(absl::Status status) {
@@ -32,7 +46,10 @@ absl::Status FromCall(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   // The codes of the two are the same numbers.
   const auto code = static_cast<absl::StatusCode>(status.error_code());
-  return MarkCallFailed(Error(code, "{}", status.error_message()));
+  absl::Status result = Error(code, "{}", status.error_message());
+  const std::string reason = ReasonIn(status);
+  if (!reason.empty()) result.SetPayload(kReasonPayload, absl::Cord(reason));
+  return MarkCallFailed(std::move(result));
 }
 
 absl::Status Interrupted(int signal) {
@@ -52,8 +69,11 @@ int ExitCode(const absl::Status& status) {
 
 std::string ErrorLine(const absl::Status& status) {
   if (status.ok() || ExitCode(status) == 128 + SIGPIPE) return "";
-  return fmt::format("monetctl: {}: {}", absl::StatusCodeToString(status.code()),
-                     OneLine(Message(status)));
+  std::string code = absl::StatusCodeToString(status.code());
+  const auto reason = status.GetPayload(kReasonPayload);
+  // Where the reason says no more than the code, once is enough.
+  if (reason && *reason != code) code += fmt::format(" ({})", OneLine(std::string(*reason)));
+  return fmt::format("monetctl: {}: {}", code, OneLine(Message(status)));
 }
 
 }  // namespace monet::cli

@@ -20,7 +20,7 @@ inline constexpr int kExitBadInput = 2;
 // `status` with exit code 1. REQUIRES: not OK.
 absl::Status MarkCallFailed(absl::Status status);
 
-// The status of a call: OK, or its code and message with exit code 1.
+// The status of a call: OK, or its code, reason and message with exit code 1.
 absl::Status FromCall(const grpc::Status& status);
 
 // The server answered, but not what its API promises.
@@ -38,7 +38,8 @@ absl::Status BrokenPipe();
 
 int ExitCode(const absl::Status& status);
 
-// "monetctl: CODE: message", always one line; empty when nothing is to be said.
+// "monetctl: CODE (REASON): message", always one line, without the reason where the server gave
+// none; empty when nothing is to be said.
 std::string ErrorLine(const absl::Status& status);
 
 }  // namespace monet::cli

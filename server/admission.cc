@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "runtime/base/reasons.h"
+
 namespace monet::server {
 
 Admission::Pass& Admission::Pass::operator=(Pass&& other) noexcept {
@@ -36,10 +38,10 @@ void Admission::StartDrain() {
 absl::StatusOr<Admission::Pass> Admission::Enter() {
   std::lock_guard lock(mutex_);
   if (phase_ == Phase::kLoading) {
-    return Error(absl::StatusCode::kUnavailable, "the model is loading");
+    return Refuse(Reason::kLoading, "the model is loading");
   }
   if (phase_ == Phase::kDraining) {
-    return Error(absl::StatusCode::kUnavailable, "the server is draining");
+    return Refuse(Reason::kDraining, "the server is draining");
   }
   Pass pass;
   pass.admission_ = this;

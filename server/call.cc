@@ -4,45 +4,14 @@
 
 namespace monet::server {
 
-const char* CodeName(absl::StatusCode code) {
-  static constexpr const char* kNames[] = {"OK",
-                                           "CANCELLED",
-                                           "UNKNOWN",
-                                           "INVALID_ARGUMENT",
-                                           "DEADLINE_EXCEEDED",
-                                           "NOT_FOUND",
-                                           "ALREADY_EXISTS",
-                                           "PERMISSION_DENIED",
-                                           "RESOURCE_EXHAUSTED",
-                                           "FAILED_PRECONDITION",
-                                           "ABORTED",
-                                           "OUT_OF_RANGE",
-                                           "UNIMPLEMENTED",
-                                           "INTERNAL",
-                                           "UNAVAILABLE",
-                                           "DATA_LOSS",
-                                           "UNAUTHENTICATED"};
-  const int index = static_cast<int>(code);
-  return index >= 0 && index < static_cast<int>(std::size(kNames)) ? kNames[index] : "UNKNOWN";
-}
-
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  if (status.code() == absl::StatusCode::kInternal || status.code() == absl::StatusCode::kUnknown ||
-      status.code() == absl::StatusCode::kDataLoss) {
-    spdlog::error("internal error: {}", Message(status));
-    return grpc::Status(grpc::StatusCode::INTERNAL, "internal error; see the server's log");
-  }
-  // The two enumerations have the same numbers.
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Message(status));
-}
-
-const char* RejectionReason(const absl::Status& status, bool draining) {
-  switch (status.code()) {
+const char* RejectionReason(const absl::Status& status) {
+  if (status.ok()) return nullptr;
+  const ReasonInfo& info = ReasonOf(status);
+  switch (info.code) {
     case absl::StatusCode::kResourceExhausted:
       return "queue_full";
     case absl::StatusCode::kUnavailable:
-      return draining ? "draining" : "loading";
+      return info.reason == Reason::kLoading ? "loading" : "draining";
     case absl::StatusCode::kInvalidArgument:
       return "invalid_argument";
     case absl::StatusCode::kNotFound:
@@ -86,12 +55,12 @@ void UnaryCall::Begin(grpc::CallbackServerContext* context, const grpc::ByteBuff
       [this, request, response, work = std::move(work), identity = *std::move(identity)] {
         End(work(*pass_.model(), identity, *request, response));
       });
-  if (!queued) End(Error(absl::StatusCode::kResourceExhausted, "too many requests at once"));
+  if (!queued) End(Refuse(Reason::kQueueFull, "too many requests at once"));
 }
 
 void UnaryCall::End(const absl::Status& status) {
-  service_.metrics->CountCall(method_, CodeName(status.code()));
-  spdlog::debug("{} {}", method_, CodeName(status.code()));
+  service_.metrics->CountCall(method_, CodeName(status));
+  spdlog::debug("{} {}", method_, CodeName(status));
   Finish(ToGrpcStatus(status));
 }
 

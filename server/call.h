@@ -13,9 +13,10 @@
 #include <string>
 #include <utility>
 
-#include "runtime/base/status.h"
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "server/admission.h"
+#include "server/error_details.h"
 #include "server/identity.h"
 #include "server/ingress.h"
 #include "server/metrics.h"
@@ -36,7 +37,8 @@ absl::StatusOr<Message> ParseMessage(const grpc::ByteBuffer& bytes) {
   Message message;
   grpc::ByteBuffer copy(bytes);  // shares the slices; parsing consumes the buffer
   if (!grpc::SerializationTraits<Message>::Deserialize(&copy, &message).ok()) {
-    return InvalidArgument("the request is not a valid {} message", Message().GetTypeName());
+    return Refuse(Reason::kInvalidMessage, "the request is not a valid {} message",
+                  Message().GetTypeName());
   }
   return message;
 }
@@ -46,8 +48,8 @@ template <typename Message>
 absl::Status SerializeMessage(const Message& message, grpc::ByteBuffer* out) {
   const size_t bytes = message.ByteSizeLong();
   if (bytes > limits::kMaxResponseBytes) {
-    return Error(absl::StatusCode::kResourceExhausted, "the response is {} bytes, limit {}", bytes,
-                 limits::kMaxResponseBytes);
+    return Refuse(Reason::kTooLarge, "the response is {} bytes, limit {}", bytes,
+                  limits::kMaxResponseBytes);
   }
   bool own = false;
   if (!grpc::SerializationTraits<Message>::Serialize(message, out, &own).ok()) {
@@ -56,13 +58,8 @@ absl::Status SerializeMessage(const Message& message, grpc::ByteBuffer* out) {
   return absl::OkStatus();
 }
 
-const char* CodeName(absl::StatusCode code);
-
-// Internal errors are logged and reach the client without their text.
-grpc::Status ToGrpcStatus(const absl::Status& status);
-
-// The reason label of a refusal; null when the status is no refusal.
-const char* RejectionReason(const absl::Status& status, bool draining);
+// The metric label of a refusal; null when the status is no refusal.
+const char* RejectionReason(const absl::Status& status);
 
 // The caller's deadline on the engine's clock.
 Clock::time_point DeadlineOf(const grpc::ServerContextBase& context);

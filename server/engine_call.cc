@@ -16,8 +16,7 @@ uint64_t RandomBits() {
 }
 
 absl::Status QueueFull(int64_t limit) {
-  return Error(absl::StatusCode::kResourceExhausted,
-               "the queue is full: {} requests wait, limit {}", limit, limit);
+  return Refuse(Reason::kQueueFull, "the queue is full: {} requests wait, limit {}", limit, limit);
 }
 
 }  // namespace
@@ -53,7 +52,7 @@ void EngineCall::Begin() {
   }
   if (!service_.ingress->TrySubmit(request_->Length(),
                                    [self = shared_from_this()] { self->Prepare(); })) {
-    Complete(Error(absl::StatusCode::kResourceExhausted, "too many requests at once"));
+    Complete(Refuse(Reason::kQueueFull, "too many requests at once"));
   }
 }
 
@@ -71,11 +70,11 @@ absl::StatusOr<ResolvedMask> EngineCall::FillMask(const PolicySnapshot& snapshot
 
 absl::Status EngineCall::Submit() {
   if (Clock::now() >= deadline_) {
-    return Error(absl::StatusCode::kDeadlineExceeded, "the deadline had passed on arrival");
+    return Refuse(Reason::kDeadlineExceeded, "the deadline had passed on arrival");
   }
   {
     std::lock_guard lock(mutex_);
-    if (cancelled_) return Error(absl::StatusCode::kCancelled, "cancelled by the caller");
+    if (cancelled_) return Refuse(Reason::kCancelled, "cancelled by the caller");
   }
   const ServingModel& model = *pass_.model();
   MONET_ASSIGN_OR_RETURN(CallInput input, Parse(*request_, model.shape));
@@ -196,7 +195,7 @@ void EngineCall::NoteResult(const EngineResult& result) {
 absl::Status EngineCall::Refine(const absl::Status& status) const {
   // gRPC cancels a call at its deadline: the caller sees, and the counters say, the deadline.
   if (status.code() == absl::StatusCode::kCancelled && Clock::now() >= deadline_) {
-    return Error(absl::StatusCode::kDeadlineExceeded, "the deadline passed");
+    return Refuse(Reason::kDeadlineExceeded, "the deadline passed");
   }
   return status;
 }
@@ -204,13 +203,13 @@ absl::Status EngineCall::Refine(const absl::Status& status) const {
 void EngineCall::Complete(const absl::Status& first_status) {
   const absl::Status status = Refine(first_status);
   if (!status.ok() && !reached_model_) {
-    const char* reason = RejectionReason(status, service_.admission->draining());
+    const char* reason = RejectionReason(status);
     if (reason != nullptr) service_.metrics->CountRejection(reason);
   }
-  service_.metrics->CountCall(method_, CodeName(status.code()));
+  service_.metrics->CountCall(method_, CodeName(status));
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - arrival_);
   spdlog::info("{} {} id={} tenant={} prompt_tokens={} completion_tokens={} ms={}", method_,
-               CodeName(status.code()), request_id_.empty() ? "-" : request_id_, identity_.tenant,
+               CodeName(status), request_id_.empty() ? "-" : request_id_, identity_.tenant,
                usage_.prompt_tokens, usage_.completion_tokens, took.count());
   FinishCall(ToGrpcStatus(status));
 }

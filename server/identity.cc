@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/base/reasons.h"
+
 namespace monet::server {
 
 bool Identity::Allows(std::string_view policy_name) const {
@@ -14,16 +16,16 @@ absl::StatusOr<Identity> Authenticate(const grpc::ServerContextBase&) { return I
 absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot,
                                              const Identity& identity, const MaskChoice& choice) {
   if (!choice.experts.empty() && !identity.explicit_experts_allowed) {
-    return Error(absl::StatusCode::kPermissionDenied,
-                 "mask.experts: this tenant may not give explicit experts");
+    return Refuse(Reason::kMaskNotAllowed,
+                  "mask.experts: this tenant may not give explicit experts");
   }
   // The request's own references are checked alone first, so that its errors count from its own
   // fields and mandatory policies never show up in them.
   MONET_ASSIGN_OR_RETURN(ResolvedMask own, ResolveMask(snapshot, choice.policies, choice.experts));
   for (const auto& policy : own.policies) {
     if (!identity.Allows(policy->name) && !IsMandatory(snapshot, identity, *policy)) {
-      return Error(absl::StatusCode::kPermissionDenied,
-                   "mask.policies: this tenant may not name \"{}\"", policy->name);
+      return Refuse(Reason::kMaskNotAllowed, "mask.policies: this tenant may not name \"{}\"",
+                    policy->name);
     }
   }
   if (identity.mandatory_policies.empty()) return own;
@@ -31,8 +33,7 @@ absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot,
   references.insert(references.end(), choice.policies.begin(), choice.policies.end());
   auto united = ResolveMask(snapshot, references, choice.experts);
   if (!united.ok()) {
-    return Error(absl::StatusCode::kFailedPrecondition,
-                 "a mandatory policy of this tenant is not available");
+    return Refuse(Reason::kPolicyUnavailable, "a mandatory policy of this tenant is not available");
   }
   return united;
 }

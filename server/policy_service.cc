@@ -4,6 +4,7 @@
 #include <string>
 #include <tuple>
 
+#include "runtime/base/reasons.h"
 #include "server/response_conversion.h"
 
 namespace monet::server {
@@ -26,7 +27,7 @@ absl::Status ParsePageToken(const std::string& token, std::string* name, int32_t
       return absl::OkStatus();
     }
   }
-  return InvalidArgument("page_token is not one that ListPolicies returned");
+  return InvalidField("page_token is not one that ListPolicies returned");
 }
 
 absl::Status HandleListPolicies(const ServingModel& model, const Identity& identity,
@@ -59,14 +60,14 @@ absl::Status HandleGetPolicy(const ServingModel& model, const Identity& identity
   MONET_ASSIGN_OR_RETURN(const auto policy, snapshot->Find(request.policy()));
   if (!Visible(*snapshot, identity, *policy)) {
     // The same answer as for a policy that is not there: names of others' policies stay unknown.
-    return Error(absl::StatusCode::kNotFound, "policy \"{}\" is not known", request.policy());
+    return PolicyUnknown(request.policy());
   }
   FillPolicy(*policy, response->mutable_policy());
   if (!request.include_bitmap()) return absl::OkStatus();
   const auto bitmap = policy->mask->bitmap();
   if (bitmap.size() > limits::kMaxResponseBytes) {
-    return Error(absl::StatusCode::kResourceExhausted, "the bitmap is {} bytes, limit {}",
-                 bitmap.size(), limits::kMaxResponseBytes);
+    return Refuse(Reason::kTooLarge, "the bitmap is {} bytes, limit {}", bitmap.size(),
+                  limits::kMaxResponseBytes);
   }
   response->set_bitmap(bitmap.data(), bitmap.size());
   return absl::OkStatus();

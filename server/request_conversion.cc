@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "server/sampling_conversion.h"
@@ -19,35 +20,35 @@ std::string Shown(const std::string& text) {
 absl::Status CheckModel(bool given, const std::string& name, const ServedShape& shape) {
   if (!given || name == shape.model_name) return absl::OkStatus();
   if (name.size() > limits::kMaxModelNameBytes) {
-    return InvalidArgument("model is {} bytes, limit {}", name.size(), limits::kMaxModelNameBytes);
+    return InvalidField("model is {} bytes, limit {}", name.size(), limits::kMaxModelNameBytes);
   }
-  return Error(absl::StatusCode::kNotFound, "model \"{}\" is not served here; \"{}\" is",
-               Shown(name), shape.model_name);
+  return Refuse(Reason::kModelUnknown, "model \"{}\" is not served here; \"{}\" is", Shown(name),
+                shape.model_name);
 }
 
 absl::Status CheckRequestId(const std::string& id) {
   if (id.empty() || id.size() > limits::kMaxRequestIdBytes) {
-    return InvalidArgument("request_id is {} bytes, range 1 to {}", id.size(),
-                           limits::kMaxRequestIdBytes);
+    return InvalidField("request_id is {} bytes, range 1 to {}", id.size(),
+                        limits::kMaxRequestIdBytes);
   }
   if (!std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f; })) {
-    return InvalidArgument("request_id must be visible ASCII characters");
+    return InvalidField("request_id must be visible ASCII characters");
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckTokenId(const char* field, int index, int32_t id, int32_t vocabulary) {
   if (id < 0 || id >= vocabulary) {
-    return InvalidArgument("{}[{}] is {}, range 0 to {}", field, index, id, vocabulary - 1);
+    return InvalidField("{}[{}] is {}, range 0 to {}", field, index, id, vocabulary - 1);
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckText(const char* field, const std::string& text) {
   if (text.size() > limits::kMaxPromptBytes) {
-    return InvalidArgument("{} is {} bytes, limit {}", field, text.size(), limits::kMaxPromptBytes);
+    return InvalidField("{} is {} bytes, limit {}", field, text.size(), limits::kMaxPromptBytes);
   }
-  if (!IsUtf8(text)) return InvalidArgument("{} is not valid UTF-8", field);
+  if (!IsUtf8(text)) return InvalidField("{} is not valid UTF-8", field);
   return absl::OkStatus();
 }
 
@@ -56,17 +57,17 @@ absl::Status ConvertPrompt(const v1::Prompt& prompt, const ServedShape& shape, C
     case v1::Prompt::kText:
       MONET_RETURN_IF_ERROR(CheckText("prompt.text", prompt.text()));
       if (prompt.text().size() > shape.max_text_bytes) {
-        return InvalidArgument(
-            "prompt.text is {} bytes, limit {}: more cannot fit the context of {} tokens",
-            prompt.text().size(), shape.max_text_bytes, shape.context);
+        return Refuse(Reason::kContextTooLong,
+                      "prompt.text is {} bytes, limit {}: more cannot fit the context of {} tokens",
+                      prompt.text().size(), shape.max_text_bytes, shape.context);
       }
       input->prompt_text = prompt.text();
       return absl::OkStatus();
     case v1::Prompt::kTokenIds: {
       const auto& ids = prompt.token_ids().ids();
       if (ids.empty() || ids.size() > shape.context) {
-        return InvalidArgument("prompt.token_ids has {} ids, range 1 to {}", ids.size(),
-                               shape.context);
+        return Refuse(ids.empty() ? Reason::kInvalidField : Reason::kContextTooLong,
+                      "prompt.token_ids has {} ids, range 1 to {}", ids.size(), shape.context);
       }
       for (int i = 0; i < ids.size(); ++i) {
         MONET_RETURN_IF_ERROR(CheckTokenId("prompt.token_ids.ids", i, ids[i], shape.vocabulary));
@@ -77,7 +78,7 @@ absl::Status ConvertPrompt(const v1::Prompt& prompt, const ServedShape& shape, C
     case v1::Prompt::CONTENT_NOT_SET:
       break;
   }
-  return InvalidArgument("prompt is required: give prompt.text or prompt.token_ids");
+  return InvalidField("prompt is required: give prompt.text or prompt.token_ids");
 }
 
 // Entries of one repeated field of mask.experts[entry], each in [0, limit).
@@ -87,8 +88,8 @@ absl::Status ConvertIndices(int entry, const char* field,
                             std::vector<int64_t>* out) {
   for (int i = 0; i < values.size(); ++i) {
     if (values[i] < 0 || values[i] >= limit) {
-      return InvalidArgument("mask.experts[{}].{}[{}] is {}, range 0 to {}", entry, field, i,
-                             values[i], limit - 1);
+      return InvalidField("mask.experts[{}].{}[{}] is {}, range 0 to {}", entry, field, i,
+                          values[i], limit - 1);
     }
   }
   out->assign(values.begin(), values.end());
@@ -98,8 +99,8 @@ absl::Status ConvertIndices(int entry, const char* field,
 absl::Status ConvertRouterExperts(int entry, const v1::RouterExperts& from, const MaskShape& shape,
                                   ExplicitExperts* to) {
   if (from.router() < 0 || from.router() >= shape.routers) {
-    return InvalidArgument("mask.experts[{}].router is {}, range 0 to {}", entry, from.router(),
-                           shape.routers - 1);
+    return InvalidField("mask.experts[{}].router is {}, range 0 to {}", entry, from.router(),
+                        shape.routers - 1);
   }
   to->router = from.router();
   const int64_t side = shape.experts;
@@ -108,13 +109,13 @@ absl::Status ConvertRouterExperts(int entry, const v1::RouterExperts& from, cons
   MONET_RETURN_IF_ERROR(ConvertIndices(entry, "columns", from.columns(), side, &to->columns));
   if (from.bitmap().empty()) return absl::OkStatus();
   if (from.bitmap().size() != shape.BytesPerRouter()) {
-    return InvalidArgument("mask.experts[{}].bitmap is {} bytes, expected {}", entry,
-                           from.bitmap().size(), shape.BytesPerRouter());
+    return InvalidField("mask.experts[{}].bitmap is {} bytes, expected {}", entry,
+                        from.bitmap().size(), shape.BytesPerRouter());
   }
   const int64_t padding = static_cast<int64_t>(shape.BytesPerRouter()) * 8 - side * side;
   if ((static_cast<uint8_t>(from.bitmap().back()) >> (8 - padding)) != 0) {
-    return InvalidArgument("mask.experts[{}].bitmap has padding bits set after expert {}", entry,
-                           side * side - 1);
+    return InvalidField("mask.experts[{}].bitmap has padding bits set after expert {}", entry,
+                        side * side - 1);
   }
   to->bitmap.assign(from.bitmap().begin(), from.bitmap().end());
   return absl::OkStatus();
@@ -125,23 +126,24 @@ absl::Status ConvertRouterExperts(int entry, const v1::RouterExperts& from, cons
 absl::Status RefuseUnknownFields(const char* field, const google::protobuf::Message& message) {
   const auto& unknown = message.GetReflection()->GetUnknownFields(message);
   if (unknown.empty()) return absl::OkStatus();
-  return InvalidArgument("{} has field number {}, which this version of the server does not know",
-                         field, unknown.field(0).number());
+  return Refuse(Reason::kUnsupportedField,
+                "{} has field number {}, which this version of the server does not know", field,
+                unknown.field(0).number());
 }
 
 absl::Status ConvertMask(const v1::MaskSpec& mask, const MaskShape& shape, MaskChoice* out) {
   MONET_RETURN_IF_ERROR(RefuseUnknownFields("mask", mask));
   if (static_cast<size_t>(mask.policies_size()) > limits::kMaxRequestPolicies) {
-    return InvalidArgument("mask.policies has {} entries, limit {}", mask.policies_size(),
-                           limits::kMaxRequestPolicies);
+    return InvalidField("mask.policies has {} entries, limit {}", mask.policies_size(),
+                        limits::kMaxRequestPolicies);
   }
   for (int i = 0; i < mask.policies_size(); ++i) {
     const std::string field = fmt::format("mask.policies[{}]", i);
     MONET_RETURN_IF_ERROR(CheckPolicyReference(field.c_str(), mask.policies(i)));
   }
   if (static_cast<size_t>(mask.experts_size()) > limits::kMaxMaskRouterEntries) {
-    return InvalidArgument("mask.experts has {} entries, limit {}", mask.experts_size(),
-                           limits::kMaxMaskRouterEntries);
+    return InvalidField("mask.experts has {} entries, limit {}", mask.experts_size(),
+                        limits::kMaxMaskRouterEntries);
   }
   size_t total = 0;
   for (const v1::RouterExperts& entry : mask.experts()) {
@@ -150,8 +152,8 @@ absl::Status ConvertMask(const v1::MaskSpec& mask, const MaskShape& shape, MaskC
              static_cast<size_t>(entry.columns_size());
   }
   if (total > limits::kMaxExplicitExperts) {
-    return InvalidArgument("mask.experts names {} ids, rows and columns, limit {}", total,
-                           limits::kMaxExplicitExperts);
+    return InvalidField("mask.experts names {} ids, rows and columns, limit {}", total,
+                        limits::kMaxExplicitExperts);
   }
   out->policies.assign(mask.policies().begin(), mask.policies().end());
   out->experts.resize(static_cast<size_t>(mask.experts_size()));
@@ -165,34 +167,34 @@ absl::Status ConvertMask(const v1::MaskSpec& mask, const MaskShape& shape, MaskC
 absl::Status ConvertStopping(const v1::StopConditions& from, const ServedShape& shape,
                              CallInput* input) {
   if (from.min_tokens() < 0 || from.min_tokens() > shape.context) {
-    return InvalidArgument("stopping.min_tokens is {}, range 0 to {}", from.min_tokens(),
-                           shape.context);
+    return InvalidField("stopping.min_tokens is {}, range 0 to {}", from.min_tokens(),
+                        shape.context);
   }
   input->engine.min_tokens = from.min_tokens();
   input->engine.ignore_eos = from.ignore_eos();
   if (from.has_max_tokens()) {
     if (from.max_tokens() < 1 || from.max_tokens() > shape.context) {
-      return InvalidArgument("stopping.max_tokens is {}, range 1 to {}", from.max_tokens(),
-                             shape.context);
+      return InvalidField("stopping.max_tokens is {}, range 1 to {}", from.max_tokens(),
+                          shape.context);
     }
     input->max_tokens = from.max_tokens();
   }
   if (static_cast<size_t>(from.stop_size()) > limits::kMaxStopStrings) {
-    return InvalidArgument("stopping.stop has {} entries, limit {}", from.stop_size(),
-                           limits::kMaxStopStrings);
+    return InvalidField("stopping.stop has {} entries, limit {}", from.stop_size(),
+                        limits::kMaxStopStrings);
   }
   for (int i = 0; i < from.stop_size(); ++i) {
     const size_t bytes = from.stop(i).size();
-    if (bytes == 0) return InvalidArgument("stopping.stop[{}] is empty", i);
+    if (bytes == 0) return InvalidField("stopping.stop[{}] is empty", i);
     if (bytes > limits::kMaxStopStringBytes) {
-      return InvalidArgument("stopping.stop[{}] is {} bytes, limit {}", i, bytes,
-                             limits::kMaxStopStringBytes);
+      return InvalidField("stopping.stop[{}] is {} bytes, limit {}", i, bytes,
+                          limits::kMaxStopStringBytes);
     }
-    if (!IsUtf8(from.stop(i))) return InvalidArgument("stopping.stop[{}] is not valid UTF-8", i);
+    if (!IsUtf8(from.stop(i))) return InvalidField("stopping.stop[{}] is not valid UTF-8", i);
   }
   if (static_cast<size_t>(from.stop_token_ids_size()) > limits::kMaxStopTokenIds) {
-    return InvalidArgument("stopping.stop_token_ids has {} entries, limit {}",
-                           from.stop_token_ids_size(), limits::kMaxStopTokenIds);
+    return InvalidField("stopping.stop_token_ids has {} entries, limit {}",
+                        from.stop_token_ids_size(), limits::kMaxStopTokenIds);
   }
   for (int i = 0; i < from.stop_token_ids_size(); ++i) {
     MONET_RETURN_IF_ERROR(
@@ -209,7 +211,7 @@ absl::Status CheckLogprobCount(const CallInput& input) {
   if (request.prompt_logprobs) tokens += std::ssize(request.prompt_ids);
   const int64_t count = tokens * (1 + request.top_logprobs);
   if (count > limits::kMaxLogprobs) {
-    return InvalidArgument(
+    return InvalidField(
         "logprob_options ask for {} log-probabilities of {} tokens, limit {}: lower top_logprobs, "
         "stopping.max_tokens or n",
         count, tokens, limits::kMaxLogprobs);
@@ -219,11 +221,11 @@ absl::Status CheckLogprobCount(const CallInput& input) {
 
 absl::Status ConvertLogprobs(const v1::LogprobOptions& from, CallInput* input) {
   if (from.top_logprobs() < 0 || from.top_logprobs() > limits::kMaxTopLogprobs) {
-    return InvalidArgument("logprob_options.top_logprobs is {}, range 0 to {}", from.top_logprobs(),
-                           limits::kMaxTopLogprobs);
+    return InvalidField("logprob_options.top_logprobs is {}, range 0 to {}", from.top_logprobs(),
+                        limits::kMaxTopLogprobs);
   }
   if (from.top_logprobs() > 0 && !from.logprobs() && !from.prompt_logprobs()) {
-    return InvalidArgument("logprob_options.top_logprobs needs logprobs or prompt_logprobs");
+    return InvalidField("logprob_options.top_logprobs needs logprobs or prompt_logprobs");
   }
   input->engine.logprobs = from.logprobs();
   input->engine.top_logprobs = from.top_logprobs();
@@ -251,7 +253,7 @@ absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
   input.engine.kind = EngineRequest::Kind::kGenerate;
   if (request.has_n()) {
     if (request.n() < 1 || request.n() > limits::kMaxCompletions) {
-      return InvalidArgument("n is {}, range 1 to {}", request.n(), limits::kMaxCompletions);
+      return InvalidField("n is {}, range 1 to {}", request.n(), limits::kMaxCompletions);
     }
     input.n = request.n();
   }
@@ -277,26 +279,28 @@ absl::Status FitContext(const ServedShape& shape, CallInput* input) {
   const int64_t prompt = static_cast<int64_t>(input->engine.prompt_ids.size());
   if (input->engine.kind == EngineRequest::Kind::kScore) {
     if (prompt < 2 || prompt > shape.context) {
-      return InvalidArgument("prompt is {} tokens, range 2 to {}", prompt, shape.context);
+      return Refuse(prompt < 2 ? Reason::kInvalidField : Reason::kContextTooLong,
+                    "prompt is {} tokens, range 2 to {}", prompt, shape.context);
     }
     return absl::OkStatus();
   }
   if (prompt < 1 || prompt > shape.context - 1) {
-    return InvalidArgument(
-        "prompt is {} tokens, range 1 to {}: one of the context's {} is for the "
-        "completion",
-        prompt, shape.context - 1, shape.context);
+    return Refuse(prompt < 1 ? Reason::kInvalidField : Reason::kContextTooLong,
+                  "prompt is {} tokens, range 1 to {}: one of the context's {} is for the "
+                  "completion",
+                  prompt, shape.context - 1, shape.context);
   }
   const int64_t rest = shape.context - prompt;
   const int64_t wanted =
       input->max_tokens.value_or(std::min<int64_t>(limits::kDefaultMaxTokens, rest));
   if (wanted > rest) {
-    return InvalidArgument("prompt is {} tokens and stopping.max_tokens {}: together {}, limit {}",
-                           prompt, wanted, prompt + wanted, shape.context);
+    return Refuse(Reason::kContextTooLong,
+                  "prompt is {} tokens and stopping.max_tokens {}: together {}, limit {}", prompt,
+                  wanted, prompt + wanted, shape.context);
   }
   if (input->engine.min_tokens > wanted) {
-    return InvalidArgument("stopping.min_tokens is {}, range 0 to {}, which is max_tokens",
-                           input->engine.min_tokens, wanted);
+    return InvalidField("stopping.min_tokens is {}, range 0 to {}, which is max_tokens",
+                        input->engine.min_tokens, wanted);
   }
   input->engine.max_tokens = static_cast<int32_t>(wanted);
   return CheckLogprobCount(*input);
@@ -308,8 +312,8 @@ absl::Status CheckTokenize(const v1::TokenizeRequest& request) {
 
 absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, int32_t vocabulary) {
   if (static_cast<size_t>(request.token_ids_size()) > limits::kMaxDetokenizeIds) {
-    return InvalidArgument("token_ids has {} entries, limit {}", request.token_ids_size(),
-                           limits::kMaxDetokenizeIds);
+    return InvalidField("token_ids has {} entries, limit {}", request.token_ids_size(),
+                        limits::kMaxDetokenizeIds);
   }
   for (int i = 0; i < request.token_ids_size(); ++i) {
     MONET_RETURN_IF_ERROR(CheckTokenId("token_ids", i, request.token_ids(i), vocabulary));
@@ -319,13 +323,13 @@ absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, int32_t vocab
 
 absl::Status CheckPolicyReference(const char* field, const std::string& reference) {
   if (reference.empty() || reference.size() > limits::kMaxPolicyReferenceBytes) {
-    return InvalidArgument("{} is {} bytes, range 1 to {}", field, reference.size(),
-                           limits::kMaxPolicyReferenceBytes);
+    return InvalidField("{} is {} bytes, range 1 to {}", field, reference.size(),
+                        limits::kMaxPolicyReferenceBytes);
   }
   const std::string_view name = std::string_view(reference).substr(0, reference.find('@'));
   if (!IsPolicyName(name)) {
-    return InvalidArgument("{} is \"{}\", expected NAME, NAME@VERSION or NAME@sha256:DIGEST", field,
-                           Shown(reference));
+    return InvalidField("{} is \"{}\", expected NAME, NAME@VERSION or NAME@sha256:DIGEST", field,
+                        Shown(reference));
   }
   return absl::OkStatus();
 }
@@ -333,8 +337,8 @@ absl::Status CheckPolicyReference(const char* field, const std::string& referenc
 absl::StatusOr<int32_t> CheckListPolicies(const v1::ListPoliciesRequest& request) {
   if (!request.has_page_size()) return limits::kMaxPolicyPage;
   if (request.page_size() < 1 || request.page_size() > limits::kMaxPolicyPage) {
-    return InvalidArgument("page_size is {}, range 1 to {}", request.page_size(),
-                           limits::kMaxPolicyPage);
+    return InvalidField("page_size is {}, range 1 to {}", request.page_size(),
+                        limits::kMaxPolicyPage);
   }
   return request.page_size();
 }

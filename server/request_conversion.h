@@ -3,7 +3,7 @@
 // clock; unit-tested and fuzzed as it is. Unknown fields are ignored (proto3), but for those of a
 // mask; fields that are declared but not implemented are refused, never ignored.
 //
-// Errors: INVALID_ARGUMENT with the field's path and its limit; NOT_FOUND for another model's name.
+// Errors are refusals (runtime/base/reasons.h) with the field's path and its limit.
 #pragma once
 
 #include <cstddef>

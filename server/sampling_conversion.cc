@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 
 namespace monet::server {
@@ -16,21 +17,21 @@ absl::Status ConvertFilters(const v1::SamplingParams& from, int32_t vocabulary,
                             SamplingParams* to) {
   if (from.has_top_k()) {
     if (from.top_k() < 0 || from.top_k() > vocabulary) {
-      return InvalidArgument("sampling.top_k is {}, range 0 to {}", from.top_k(), vocabulary);
+      return InvalidField("sampling.top_k is {}, range 0 to {}", from.top_k(), vocabulary);
     }
     to->top_k = from.top_k();
   }
   if (from.has_top_p()) {
     const double p = from.top_p();
     if (!IsOrdinaryNumber(p) || p <= 0 || p > 1) {
-      return InvalidArgument("sampling.top_p is {}, range above 0 to 1", p);
+      return InvalidField("sampling.top_p is {}, range above 0 to 1", p);
     }
     to->top_p = p;
   }
   if (from.has_min_p()) {
     const double p = from.min_p();
     if (!IsOrdinaryNumber(p) || p < 0 || p > 1) {
-      return InvalidArgument("sampling.min_p is {}, range 0 to 1", p);
+      return InvalidField("sampling.min_p is {}, range 0 to 1", p);
     }
     to->min_p = p;
   }
@@ -39,8 +40,8 @@ absl::Status ConvertFilters(const v1::SamplingParams& from, int32_t vocabulary,
 
 absl::Status ConvertPenalty(const char* field, double value, double* to) {
   if (!IsOrdinaryNumber(value) || std::abs(value) > kMaxPenalty) {
-    return InvalidArgument("sampling.{} is {}, range {} to {}", field, value, -kMaxPenalty,
-                           kMaxPenalty);
+    return InvalidField("sampling.{} is {}, range {} to {}", field, value, -kMaxPenalty,
+                        kMaxPenalty);
   }
   *to = value;
   return absl::OkStatus();
@@ -58,8 +59,8 @@ absl::Status ConvertPenalties(const v1::SamplingParams& from, SamplingParams* to
   if (from.has_repetition_penalty()) {
     const double penalty = from.repetition_penalty();
     if (!IsOrdinaryNumber(penalty) || penalty < kMinRepetitionPenalty || penalty > kMaxPenalty) {
-      return InvalidArgument("sampling.repetition_penalty is {}, range {} to {}", penalty,
-                             kMinRepetitionPenalty, kMaxPenalty);
+      return InvalidField("sampling.repetition_penalty is {}, range {} to {}", penalty,
+                          kMinRepetitionPenalty, kMaxPenalty);
     }
     to->repetition_penalty = penalty;
   }
@@ -69,8 +70,8 @@ absl::Status ConvertPenalties(const v1::SamplingParams& from, SamplingParams* to
 absl::Status ConvertLogitBias(const v1::SamplingParams& from, int32_t vocabulary,
                               SamplingParams* to) {
   if (from.logit_bias().size() > limits::kMaxLogitBias) {
-    return InvalidArgument("sampling.logit_bias has {} entries, limit {}", from.logit_bias().size(),
-                           limits::kMaxLogitBias);
+    return InvalidField("sampling.logit_bias has {} entries, limit {}", from.logit_bias().size(),
+                        limits::kMaxLogitBias);
   }
   for (const auto& [id, bias] : from.logit_bias()) to->logit_bias.push_back({id, bias});
   // A map has no order: sorted, the first bad entry is the same in every run.
@@ -78,12 +79,12 @@ absl::Status ConvertLogitBias(const v1::SamplingParams& from, int32_t vocabulary
             [](const LogitBias& a, const LogitBias& b) { return a.id < b.id; });
   for (const LogitBias& entry : to->logit_bias) {
     if (entry.id < 0 || entry.id >= vocabulary) {
-      return InvalidArgument("sampling.logit_bias has the token id {}, range 0 to {}", entry.id,
-                             vocabulary - 1);
+      return InvalidField("sampling.logit_bias has the token id {}, range 0 to {}", entry.id,
+                          vocabulary - 1);
     }
     if (!IsOrdinaryNumber(entry.bias) || std::abs(entry.bias) > kMaxLogitBiasValue) {
-      return InvalidArgument("sampling.logit_bias[{}] is {}, range {} to {}", entry.id, entry.bias,
-                             -kMaxLogitBiasValue, kMaxLogitBiasValue);
+      return InvalidField("sampling.logit_bias[{}] is {}, range {} to {}", entry.id, entry.bias,
+                          -kMaxLogitBiasValue, kMaxLogitBiasValue);
     }
   }
   return absl::OkStatus();
@@ -100,8 +101,8 @@ absl::Status ConvertSamplingParams(const v1::SamplingParams& from, int32_t vocab
   if (from.has_temperature()) {
     const double t = from.temperature();
     if (!IsOrdinaryNumber(t) || t > kMaxTemperature || (t != 0 && t < kMinTemperature)) {
-      return InvalidArgument("sampling.temperature is {}, range 0, or {} to {}", t, kMinTemperature,
-                             kMaxTemperature);
+      return InvalidField("sampling.temperature is {}, range 0, or {} to {}", t, kMinTemperature,
+                          kMaxTemperature);
     }
     to->temperature = t;
   }

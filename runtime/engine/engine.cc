@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/base/reasons.h"
 #include "runtime/engine/engine_core.h"
 
 namespace monet {
@@ -79,7 +80,7 @@ struct Engine::Impl {
     std::vector<RequestId> ids;
     {
       const std::lock_guard lock(mutex);
-      if (draining) return Error(absl::StatusCode::kUnavailable, "the server is draining");
+      if (draining) return Refuse(Reason::kDraining, "the server is draining");
       MONET_RETURN_IF_ERROR(CheckRoom(samples.size()));
       for (Submission& sample : samples) {
         sample.id = next_id++;
@@ -97,12 +98,12 @@ struct Engine::Impl {
     const size_t taken = static_cast<size_t>(queued) + inbox.submissions.size();
     if (taken + places <= static_cast<size_t>(options.max_queue)) return absl::OkStatus();
     if (places == 1) {
-      return Error(absl::StatusCode::kResourceExhausted,
-                   "the queue is full: max_queue is {} waiting requests", options.max_queue);
+      return Refuse(Reason::kQueueFull, "the queue is full: max_queue is {} waiting requests",
+                    options.max_queue);
     }
-    return Error(absl::StatusCode::kResourceExhausted,
-                 "the queue has no room for n = {}: max_queue is {} waiting requests, {} wait",
-                 places, options.max_queue, taken);
+    return Refuse(Reason::kQueueFull,
+                  "the queue has no room for n = {}: max_queue is {} waiting requests, {} wait",
+                  places, options.max_queue, taken);
   }
 
   void Signal(RequestId id, std::set<RequestId> Inbox::*set) {
@@ -124,8 +125,7 @@ struct Engine::Impl {
       return;
     }
     if (drained.wait_until(lock, deadline, none_left)) return;
-    inbox.cancel_all =
-        Error(absl::StatusCode::kUnavailable, "the server stopped before the request ended");
+    inbox.cancel_all = Refuse(Reason::kDraining, "the server stopped before the request ended");
     wake.notify_one();
     drained.wait(lock, none_left);
   }

@@ -3,6 +3,7 @@
 #include <set>
 #include <span>
 
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 
 namespace monet {
@@ -44,8 +45,8 @@ absl::Status CheckMinTokens(const EngineRequest& request, int32_t vocabulary) {
   // One more than they are: the model's eos.
   const std::set<int32_t> stops(request.stop_token_ids.begin(), request.stop_token_ids.end());
   if (static_cast<int64_t>(stops.size()) + 1 >= vocabulary) {
-    return InvalidArgument("stop_token_ids leave no token to generate before min_tokens, {}",
-                           request.min_tokens);
+    return InvalidField("stopping.stop_token_ids leave no token to generate before min_tokens, {}",
+                        request.min_tokens);
   }
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "runtime/policy/registry.h"
 
@@ -187,14 +188,19 @@ absl::Status PolicySnapshot::CheckUnchangedSince(const PolicySnapshot& previous)
 absl::StatusOr<std::shared_ptr<const Policy>> PolicySnapshot::Find(std::string_view text) const {
   Reference reference;
   if (!ParseReference(text, &reference)) {
-    return InvalidArgument(
-        "not a policy reference; write name, name@version or name@sha256:<64 hexadecimal digits>");
+    return InvalidField(
+        "policy is not a reference; write name, name@version or name@sha256:<64 hexadecimal "
+        "digits>");
   }
   if (auto policy = FindIn(policies_, reference)) return policy;
   if (FindIn(foreign_, reference)) {
-    return Error(absl::StatusCode::kFailedPrecondition, "policy {} belongs to another model", text);
+    return Refuse(Reason::kPolicyModelMismatch, "policy {} belongs to another model", text);
   }
-  return Error(absl::StatusCode::kNotFound, "policy {} is not known", text);
+  return PolicyUnknown(text);
+}
+
+absl::Status PolicyUnknown(std::string_view reference) {
+  return Refuse(Reason::kPolicyUnknown, "policy {} is not known", reference);
 }
 
 PolicyRegistry::PolicyRegistry(std::shared_ptr<const PolicySnapshot> first)

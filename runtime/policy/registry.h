@@ -34,6 +34,7 @@ class PolicySnapshot {
 
   // Reference: `name` (highest version), `name@version` or `name@sha256:…`.
   // Errors: INVALID_ARGUMENT (malformed), NOT_FOUND, FAILED_PRECONDITION (only for another model).
+  // Refusals (runtime/base/reasons.h) that name the field "policy".
   absl::StatusOr<std::shared_ptr<const Policy>> Find(std::string_view reference) const;
 
   // This model's policies, ordered by name, then version.
@@ -54,6 +55,9 @@ class PolicySnapshot {
   std::vector<std::shared_ptr<const Policy>> policies_;  // by name, then version
   std::vector<std::shared_ptr<const Policy>> foreign_;   // of other models; masks dropped
 };
+
+// What Find says of a reference that it does not have; for callers that hide a policy, too.
+absl::Status PolicyUnknown(std::string_view reference);
 
 // Explicit removals of a request, per router group. Vectors may be unsorted and hold duplicates.
 struct ExplicitExperts {

@@ -3,34 +3,30 @@
 #include <tuple>
 #include <utility>
 
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "runtime/policy/registry.h"
 
 namespace monet {
 namespace {
 
-absl::Status At(const std::string& field, const absl::Status& status) {
-  if (status.ok()) return status;
-  return Error(status.code(), "{}: {}", field, Message(status));
-}
-
 absl::Status CheckCounts(const std::vector<std::string>& references,
                          const std::vector<ExplicitExperts>& experts) {
   if (references.size() > limits::kMaxRequestPolicies) {
-    return InvalidArgument("mask.policies: {} entries, limit {}", references.size(),
-                           limits::kMaxRequestPolicies);
+    return InvalidField("mask.policies: {} entries, limit {}", references.size(),
+                        limits::kMaxRequestPolicies);
   }
   if (experts.size() > limits::kMaxMaskRouterEntries) {
-    return InvalidArgument("mask.experts: {} entries, limit {}", experts.size(),
-                           limits::kMaxMaskRouterEntries);
+    return InvalidField("mask.experts: {} entries, limit {}", experts.size(),
+                        limits::kMaxMaskRouterEntries);
   }
   size_t named = 0;
   for (const ExplicitExperts& group : experts) {
     named += group.ids.size() + group.rows.size() + group.columns.size();
   }
   if (named > limits::kMaxExplicitExperts) {
-    return InvalidArgument("mask.experts: {} ids, rows and columns, limit {}", named,
-                           limits::kMaxExplicitExperts);
+    return InvalidField("mask.experts: {} ids, rows and columns, limit {}", named,
+                        limits::kMaxExplicitExperts);
   }
   return absl::OkStatus();
 }
@@ -39,7 +35,7 @@ template <typename Add>
 absl::Status AddList(const std::string& field, const std::vector<int64_t>& values, Add add) {
   for (size_t n = 0; n < values.size(); ++n) {
     const absl::Status status = add(values[n]);
-    if (!status.ok()) return At(fmt::format("{}[{}]", field, n), status);
+    if (!status.ok()) return AtField(fmt::format("{}[{}]", field, n), status);
   }
   return absl::OkStatus();
 }
@@ -48,7 +44,7 @@ absl::Status AddExplicit(const std::string& field, const ExplicitExperts& group,
                          const MaskShape& shape, MaskBuilder* builder) {
   const int32_t router = group.router;
   if (router < 0 || router >= shape.routers) {
-    return InvalidArgument("{}.router: {} is outside 0 to {}", field, router, shape.routers - 1);
+    return InvalidField("{}.router: {} is outside 0 to {}", field, router, shape.routers - 1);
   }
   MONET_RETURN_IF_ERROR(AddList(field + ".ids", group.ids,
                                 [&](int64_t id) { return builder->AddExpert(router, id); }));
@@ -57,7 +53,7 @@ absl::Status AddExplicit(const std::string& field, const ExplicitExperts& group,
   MONET_RETURN_IF_ERROR(AddList(field + ".columns", group.columns,
                                 [&](int64_t j) { return builder->AddColumn(router, j); }));
   if (group.bitmap.empty()) return absl::OkStatus();
-  return At(field + ".bitmap", builder->AddBitmap(router, group.bitmap));
+  return AtField(field + ".bitmap", builder->AddBitmap(router, group.bitmap));
 }
 
 bool SamePolicy(const std::shared_ptr<const Policy>& a, const std::shared_ptr<const Policy>& b) {
@@ -74,7 +70,7 @@ absl::StatusOr<ResolvedMask> ResolveMask(const PolicySnapshot& snapshot,
   std::vector<std::shared_ptr<const Policy>>& policies = resolved.policies;
   for (size_t n = 0; n < references.size(); ++n) {
     auto policy = snapshot.Find(references[n]);
-    if (!policy.ok()) return At(fmt::format("mask.policies[{}]", n), policy.status());
+    if (!policy.ok()) return AtField(fmt::format("mask.policies[{}]", n), policy.status());
     policies.push_back(*std::move(policy));
   }
   std::sort(policies.begin(), policies.end(), [](const auto& a, const auto& b) {

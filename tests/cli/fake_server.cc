@@ -5,6 +5,9 @@
 #include <chrono>
 #include <thread>
 
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
 namespace monet::cli {
 namespace {
 
@@ -36,8 +39,14 @@ grpc::Status Apply(const v1::MaskSpec& spec, v1::AppliedMask* mask) {
   for (int i = 0; i < spec.policies_size(); ++i) {
     const std::string name = spec.policies(i).substr(0, spec.policies(i).find('@'));
     if (name == "missing") {
+      google::rpc::ErrorInfo info;
+      info.set_domain("monet");
+      info.set_reason("POLICY_UNKNOWN");
+      google::rpc::Status details;
+      details.add_details()->PackFrom(info);
       return {grpc::StatusCode::NOT_FOUND,
-              "mask.policies[" + std::to_string(i) + "]: no policy\n'missing'"};
+              "mask.policies[" + std::to_string(i) + "]: no policy\n'missing'",
+              details.SerializeAsString()};
     }
     if (name == "ignored") continue;
     const v1::Policy policy = MakePolicy(name, name == "alpha" ? 2 : 1);

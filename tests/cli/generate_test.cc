@@ -308,7 +308,7 @@ TEST_F(GenerateTest, FailedCallsExitWith1) {
         std::vector<std::string>{"--stream", "--json", "--policy", "missing", "p"}}) {
     const CommandResult result = Run(arguments);
     EXPECT_EQ(result.exit_code, 1);
-    ExpectOneErrorLine(result, "NOT_FOUND");
+    ExpectOneErrorLine(result, "NOT_FOUND (POLICY_UNKNOWN)");
     EXPECT_THAT(result.errors, HasSubstr("mask.policies[0]: no policy 'missing'"));
   }
 }

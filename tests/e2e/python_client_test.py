@@ -12,9 +12,12 @@ import time
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+from grpc_status import rpc_status
 from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -126,6 +129,63 @@ def test_deadline(api, stub):
     with pytest.raises(grpc.RpcError) as error:
         stub.Generate(greedy(api, MANY_TOKENS), timeout=0.05)
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def details(error):
+    """What google.rpc's details of an error say, by the names of their messages."""
+    found = {}
+    for detail in rpc_status.from_call(error).details:
+        message = getattr(error_details_pb2, detail.TypeName().rsplit(".", 1)[-1])()
+        assert detail.Unpack(message)
+        found[type(message).__name__] = message
+    return found
+
+
+@pytest.mark.parametrize("code, reason, field, more", [
+    ("INVALID_ARGUMENT", "INVALID_FIELD", "sampling.top_p", {"sampling": {"top_p": 2}}),
+    ("INVALID_ARGUMENT", "CONTEXT_TOO_LONG", "prompt", {"stopping": {"max_tokens": 512}}),
+    ("NOT_FOUND", "MODEL_UNKNOWN", "model", {"model": "another"}),
+    ("NOT_FOUND", "POLICY_UNKNOWN", "mask.policies[1]",
+     {"mask": {"policies": ["no-c", "nobody"]}}),
+])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_errors_have_details(api, stub, streaming, code, reason, field, more):
+    request = api.generation.GenerateRequest(**{"prompt": {"text": PROMPT}, **more})
+    with pytest.raises(grpc.RpcError) as error:
+        if streaming:
+            list(stub.GenerateStream(api.generation.GenerateStreamRequest(request=request)))
+        else:
+            stub.Generate(request)
+    assert error.value.code().name == code
+    found = details(error.value)
+    assert set(found) == {"ErrorInfo", "BadRequest"}
+    assert (found["ErrorInfo"].domain, found["ErrorInfo"].reason) == ("monet", reason)
+    violation, = found["BadRequest"].field_violations
+    assert violation.field == field
+    assert violation.description == error.value.details()
+
+
+def test_retry_delays(api, tmp_path):
+    """A server that drains says so, and when to try again."""
+    server = Server(tmp_path)
+    with grpc.insecure_channel(server.address) as connection:
+        stub = api.generation_grpc.GenerationServiceStub(connection)
+        request = api.generation.GenerateStreamRequest(request=greedy(api, MANY_TOKENS))
+        running = stub.GenerateStream(request)
+        next(running)
+        server.process.send_signal(signal.SIGTERM)
+        error = None
+        while error is None:  # until the signal has arrived
+            try:
+                stub.Generate(greedy(api, 1))
+            except grpc.RpcError as refusal:
+                error = refusal
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        found = details(error)
+        assert found["ErrorInfo"].reason == "DRAINING"
+        assert found["RetryInfo"].retry_delay == duration_pb2.Duration(seconds=2)
+        list(running)
+    assert server.process.wait(timeout=30) == 0
 
 
 def test_errors_have_their_codes(api, stub):

@@ -1,5 +1,5 @@
-// Any bytes as a request: conversion returns a status or an input within the limits, never
-// anything else.
+// Any bytes as a request: conversion returns a status that names a field or an input within the
+// limits, never anything else.
 #include <google/protobuf/stubs/logging.h>
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "server/request_conversion.h"
 
@@ -44,12 +45,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   monet::v1::GenerateRequest generate;
   if (generate.ParseFromArray(data, bytes)) {
     auto input = monet::server::ConvertGenerate(generate, shape);
-    if (input.ok()) CheckInput(shape, *std::move(input));
+    if (input.ok()) {
+      CheckInput(shape, *std::move(input));
+    } else {
+      Require(!monet::FieldOf(input.status()).empty());
+    }
   }
   monet::v1::ScoreRequest score;
   if (score.ParseFromArray(data, bytes)) {
     auto input = monet::server::ConvertScore(score, shape);
-    if (input.ok()) CheckInput(shape, *std::move(input));
+    if (input.ok()) {
+      CheckInput(shape, *std::move(input));
+    } else {
+      Require(!monet::FieldOf(input.status()).empty());
+    }
   }
   return 0;
 }

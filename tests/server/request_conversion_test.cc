@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 
 namespace monet::server {
@@ -46,6 +47,7 @@ void ExpectRefused(const std::vector<BadCase>& cases) {
     ASSERT_FALSE(input.ok()) << bad.message;
     EXPECT_EQ(input.status().code(), absl::StatusCode::kInvalidArgument) << bad.message;
     EXPECT_THAT(Message(input.status()), HasSubstr(bad.message));
+    EXPECT_NE(FieldOf(input.status()), "") << bad.message;
   }
 }
 
