@@ -75,6 +75,8 @@ absl::Status ConvertPrompt(const v1::Prompt& prompt, const ServedShape& shape, C
       input->engine.prompt_ids.assign(ids.begin(), ids.end());
       return absl::OkStatus();
     }
+    case v1::Prompt::kConversation:
+      return Refuse(Reason::kUnsupportedField, "prompt.conversation is not implemented");
     case v1::Prompt::CONTENT_NOT_SET:
       break;
   }
@@ -240,6 +242,12 @@ absl::Status ConvertCommon(const Request& request, const ServedShape& shape, Cal
   if (request.has_request_id()) {
     MONET_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
     input->engine.request_id = request.request_id();
+  }
+  if (request.has_return_routing()) {
+    return Refuse(Reason::kUnsupportedField, "return_routing is not implemented");
+  }
+  if (request.prompt().has_truncation() || request.prompt().has_truncate_prompt_tokens()) {
+    return Refuse(Reason::kUnsupportedField, "prompt.truncation is not implemented");
   }
   MONET_RETURN_IF_ERROR(ConvertPrompt(request.prompt(), shape, input));
   return ConvertMask(request.mask(), shape.mask, &input->mask);
