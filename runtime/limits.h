@@ -56,6 +56,7 @@ inline constexpr int32_t kDefaultMaxTokens = 256;         // when a request name
 inline constexpr size_t kMaxIngressBytes = 64 << 20;      // request messages not yet admitted
 inline constexpr size_t kMaxHealthWatchers = 1024;        // open Health.Watch calls
 inline constexpr size_t kMaxServerConfigBytes = 1 << 20;  // --config FILE
+inline constexpr size_t kMaxSettingBytes = 4096;          // text of one setting
 inline constexpr size_t kStreamOutboxMessages = 64;       // written by the engine, not yet sent
 inline constexpr size_t kMaxPolicyMetrics = 256;          // policies with their own time series
 

@@ -1,5 +1,5 @@
-// The server's options: one table of settings gives the command line, the YAML file and --help.
-// Parsed once in main, checked, and passed down const.
+// The server's options: parsed once in main, checked, and passed down const. settings.h has the
+// table that gives the command line, the YAML file and --help.
 #pragma once
 
 #include <chrono>
@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "runtime/base/status.h"
 
@@ -32,18 +31,9 @@ struct ServerOptions {
   std::string log_level = "info";
 };
 
-// One setting: `key` is the YAML key; the flag is the key with '-' for '_' and "--" before it.
-struct Setting {
-  const char* key;
-  const char* value;        // placeholder in --help; null: a switch
-  const char* description;  // with unit, range and default
-  absl::Status (*set)(ServerOptions*, std::string_view text);
-};
-const std::vector<Setting>& Settings();
-std::string FlagOf(const Setting& setting);
-
 // Applies the YAML text on top of *options. Errors: INVALID_ARGUMENT naming line and key, for
-// anything that is not one flat map of known keys, each given once.
+// anything that is not one flat map of known keys, each given once, and for an empty text, which
+// may be a file cut short ("{}" says that nothing is set).
 absl::Status ApplyYaml(std::string_view yaml, ServerOptions* options);
 
 // What the command line asked for. kCheck: load as for serving, say what was found, and exit.

@@ -1,14 +1,13 @@
-// Where options come from: the command line (CLI11) and the YAML file (yaml-cpp).
-#include <yaml-cpp/yaml.h>
-
+// Where options come from: the command line (CLI11) and the YAML file.
 #include <CLI/CLI.hpp>
 #include <fstream>
 #include <map>
-#include <set>
 #include <utility>
 
+#include "runtime/base/strict_yaml.h"
 #include "runtime/limits.h"
 #include "server/options.h"
+#include "server/settings.h"
 
 namespace monet::server {
 namespace {
@@ -20,21 +19,21 @@ const Setting* FindSetting(std::string_view key) {
   return nullptr;
 }
 
-absl::Status ApplyYamlEntry(const YAML::Node& key, const YAML::Node& value,
-                            std::set<std::string>* seen, ServerOptions* options) {
-  const int line = key.Mark().line + 1;
-  if (!key.IsScalar()) return InvalidArgument("line {}: keys must be plain text", line);
-  const Setting* setting = FindSetting(key.Scalar());
-  if (setting == nullptr) return InvalidArgument("line {}: unknown key \"{}\"", line, key.Scalar());
-  if (!seen->insert(key.Scalar()).second) {
-    return InvalidArgument("line {}: key \"{}\" is given twice", line, key.Scalar());
+// The value as the setting's flag would have it.
+absl::StatusOr<std::string> TextOf(const Setting& setting, const YamlView& value) {
+  switch (setting.kind) {
+    case Setting::Kind::kSwitch: {
+      MONET_ASSIGN_OR_RETURN(const bool on, value.Bool());
+      return on ? "true" : "false";
+    }
+    case Setting::Kind::kInteger: {
+      MONET_ASSIGN_OR_RETURN(const int64_t number, value.Integer(setting.min, setting.max));
+      return std::to_string(number);
+    }
+    case Setting::Kind::kText:
+      break;
   }
-  if (!value.IsScalar()) {
-    return InvalidArgument("line {}: \"{}\" needs one plain value", line, key.Scalar());
-  }
-  const absl::Status status = setting->set(options, value.Scalar());
-  if (!status.ok()) return InvalidArgument("line {}: {}", line, Message(status));
-  return absl::OkStatus();
+  return value.String(limits::kMaxSettingBytes);
 }
 
 absl::Status ApplyYamlFile(const std::string& path, ServerOptions* options) {
@@ -56,7 +55,9 @@ absl::Status ApplyYamlFile(const std::string& path, ServerOptions* options) {
 
 constexpr char kFooter[] =
     "\nThe configuration file is one YAML map with the same keys, '_' for '-' (kv_tokens: 4096).\n"
-    "Unknown and repeated keys are errors. Flags win over the file.\n"
+    "Unknown and repeated keys are errors, and so is an empty file ({} sets nothing). Flags win "
+    "over "
+    "the file.\n"
     "Exit codes: 0 drained after SIGTERM or SIGINT or checked without an error, 2 bad options,\n"
     "model or policies, or an address in use, 128 + signal when a second signal cut the drain "
     "short.";
@@ -64,19 +65,17 @@ constexpr char kFooter[] =
 }  // namespace
 
 absl::Status ApplyYaml(std::string_view yaml, ServerOptions* options) {
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
-    if (documents.empty() || documents[0].IsNull()) return absl::OkStatus();
-    if (documents.size() > 1) return InvalidArgument("has more than one YAML document");
-    if (!documents[0].IsMap()) return InvalidArgument("line 1: expected a map of settings");
-    std::set<std::string> seen;
-    for (const auto& entry : documents[0]) {
-      MONET_RETURN_IF_ERROR(ApplyYamlEntry(entry.first, entry.second, &seen, options));
-    }
-    return absl::OkStatus();
-  } catch (const YAML::Exception& error) {
-    return InvalidArgument("line {}: {}", error.mark.line + 1, error.msg);
+  MONET_ASSIGN_OR_RETURN(const YamlNode root, ParseStrictYaml(yaml, limits::kMaxServerConfigBytes));
+  const YamlView view(root);
+  for (const YamlNode& member : root.members) {
+    const YamlView value = view[member.key];
+    const Setting* setting = FindSetting(member.key);
+    if (setting == nullptr) return value.Fail("unknown key");
+    MONET_ASSIGN_OR_RETURN(const std::string text, TextOf(*setting, value));
+    const absl::Status status = setting->set(options, text);
+    if (!status.ok()) return value.Fail(Message(status));
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) {
@@ -87,11 +86,11 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
   std::map<std::string, std::string> values;
   std::map<std::string, bool> switches;
   for (const Setting& setting : Settings()) {
-    if (setting.value == nullptr) {
-      app.add_flag(FlagOf(setting), switches[setting.key], setting.description);
+    if (setting.kind == Setting::Kind::kSwitch) {
+      app.add_flag(FlagOf(setting), switches[setting.key], HelpText(setting));
     } else {
-      app.add_option(FlagOf(setting), values[setting.key], setting.description)
-          ->option_text(setting.value);
+      app.add_option(FlagOf(setting), values[setting.key], HelpText(setting))
+          ->option_text(setting.placeholder);
     }
   }
   app.add_option("--config", config, "YAML file with the same settings; flags win.")
@@ -116,10 +115,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
   for (const Setting& setting : Settings()) {
     const std::string flag = FlagOf(setting);
     if (app.count(flag) == 0) continue;
-    const std::string text =
-        setting.value == nullptr ? (switches[setting.key] ? "true" : "false") : values[setting.key];
+    std::string text = values[setting.key];
+    if (setting.kind == Setting::Kind::kSwitch) text = switches[setting.key] ? "true" : "false";
     const absl::Status status = setting.set(&result.options, text);
-    if (!status.ok()) return InvalidArgument("{}: {}", flag, Message(status));
+    if (!status.ok()) return InvalidArgument("{} {}", flag, Message(status));
   }
   MONET_RETURN_IF_ERROR(CheckOptions(result.options));
   if (check) result.action = CommandLine::Action::kCheck;

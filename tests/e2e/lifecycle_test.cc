@@ -96,7 +96,7 @@ TEST(Start, ShowsControlCharactersAsQuestionMarks) {
 TEST(Start, RefusesBadSettings) {
   const TemporaryDirectory directory("bad-settings");
   std::ofstream(directory / "server.yaml") << "model: x\nqueue: 5\n";
-  ExpectBadStart({"--config", directory / "server.yaml"}, "line 2: unknown key \"queue\"");
+  ExpectBadStart({"--config", directory / "server.yaml"}, "queue (line 2): unknown key");
   ExpectBadStart({"--model", MONET_SOURCE_DIR "/models/demo", "--listen", "0.0.0.0:0"},
                  "--allow-anonymous");
   ExpectBadStart(ServerProcess::DemoArgs({"--kv-tokens", "100"}), "kv_tokens is 100");
@@ -126,7 +126,7 @@ TEST(Check, SummarisesAndListensNowhere) {
 TEST(Check, RefusesWhatAStartRefuses) {
   const TemporaryDirectory directory("check");
   std::ofstream(directory / "server.yaml") << "model: x\nqueue: 5\n";
-  ExpectBadStart({"--check", "--config", directory / "server.yaml"}, "unknown key \"queue\"");
+  ExpectBadStart({"--check", "--config", directory / "server.yaml"}, "queue (line 2): unknown key");
   ExpectBadStart(CheckArgs({"--model", directory.str()}), "config.json");
   ExpectBadStart(CheckArgs(ServerProcess::DemoArgs({"--kv-tokens", "100"})), "kv_tokens is 100");
   std::filesystem::create_directories(directory / "policies/broken");

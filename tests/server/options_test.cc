@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "server/settings.h"
+
 namespace monet::server {
 namespace {
 
@@ -44,7 +46,7 @@ TEST(CommandLine, HelpNamesEverySettingAndItsUnit) {
   ASSERT_TRUE(command.ok());
   EXPECT_EQ(command->action, CommandLine::Action::kPrintAndExit);
   for (const Setting& setting : Settings()) {
-    EXPECT_THAT(command->text, HasSubstr(FlagOf(setting)));
+    EXPECT_THAT(command->text, HasSubstr(FlagOf(setting) + " " + setting.placeholder));
   }
   for (const char* text :
        {"--config", "--check", "--version", "milliseconds", "seconds", "Exit codes"}) {
@@ -104,10 +106,11 @@ TEST(CommandLine, RefusesBadValues) {
   EXPECT_THAT(ErrorOf({"--model", "m", "extra"}), HasSubstr("extra"));
   EXPECT_THAT(ErrorOf({"--model", "m", "--model", "n"}), HasSubstr("--model"));
   EXPECT_THAT(ErrorOf({"--model", "m", "--threads", "0"}),
-              HasSubstr("threads is \"0\", expected an integer from 1 to 1024"));
+              HasSubstr("--threads must be an integer from 1 to 1024, is \"0\""));
   EXPECT_THAT(ErrorOf({"--model", "m", "--threads", "-1"}), HasSubstr("threads"));
   EXPECT_THAT(ErrorOf({"--model", "m", "--threads", "2x"}), HasSubstr("2x"));
-  EXPECT_THAT(ErrorOf({"--model", "m", "--kv-tokens", "99999999999"}), HasSubstr("kv_tokens"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--kv-tokens", "99999999999"}),
+              HasSubstr("--kv-tokens must be"));
   EXPECT_THAT(ErrorOf({"--model", "m", "--log-level", "loud"}), HasSubstr("debug, info, warn"));
   EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "nowhere"}), HasSubstr("HOST:PORT"));
   EXPECT_THAT(ErrorOf({"--model", "m", "--listen", "127.0.0.1:65536"}), HasSubstr("0 to 65535"));
@@ -140,7 +143,7 @@ TEST(CommandLine, ChecksOnRequest) {
   EXPECT_EQ(Parse({"--model", "m"})->action, CommandLine::Action::kServe);
   EXPECT_THAT(ErrorOf({"--check"}), HasSubstr("--model DIR is required"));
   // A command, not a setting: no file may turn a server into a check.
-  EXPECT_THAT(YamlError("check: true\n"), HasSubstr("unknown key \"check\""));
+  EXPECT_THAT(YamlError("check: true\n"), HasSubstr("check (line 1): unknown key"));
 }
 
 TEST(ConfigFile, IsUnderTheFlags) {
@@ -154,20 +157,60 @@ TEST(ConfigFile, IsUnderTheFlags) {
 }
 
 TEST(ConfigFile, IsStrict) {
-  EXPECT_THAT(YamlError("model: m\nthread: 2\n"), HasSubstr("line 2: unknown key \"thread\""));
+  EXPECT_THAT(YamlError("model: m\nthread: 2\n"), HasSubstr("thread (line 2): unknown key"));
   EXPECT_THAT(YamlError("threads: 1\nmodel: m\nthreads: 2\n"),
-              HasSubstr("line 3: key \"threads\" is given twice"));
-  EXPECT_THAT(YamlError("threads: [1]\n"), HasSubstr("line 1: \"threads\" needs one plain value"));
-  EXPECT_THAT(YamlError("threads:\n"), HasSubstr("line 1"));
-  EXPECT_THAT(YamlError("\nthreads: many\n"), HasSubstr("line 2: threads is \"many\""));
-  EXPECT_THAT(YamlError("- a\n"), HasSubstr("expected a map"));
+              HasSubstr("line 3: duplicate key threads"));
+  EXPECT_THAT(YamlError("threads: [1]\n"), HasSubstr("threads (line 1): must be an integer"));
+  EXPECT_THAT(YamlError("threads:\n"), HasSubstr("threads (line 1): must be an integer"));
+  EXPECT_THAT(YamlError("\nthreads: many\n"), HasSubstr("threads (line 2): must be an integer"));
+  EXPECT_THAT(YamlError("threads: 1025\n"), HasSubstr("from 1 to 1024"));
+  EXPECT_THAT(YamlError("threads: \"2\"\n"), HasSubstr("must be an integer"));
+  EXPECT_THAT(YamlError("threads: 0x2\n"), HasSubstr("must be an integer"));
+  EXPECT_THAT(YamlError("model_name: 7\n"), HasSubstr("must be a string (quote it)"));
+  EXPECT_THAT(YamlError("model_name: [m]\n"), HasSubstr("must be a string"));
+  EXPECT_THAT(YamlError("model:\n"), HasSubstr("model (line 1): must be a string"));
+  EXPECT_THAT(YamlError("model: ''\n"), HasSubstr("model (line 1): is empty"));
+  EXPECT_THAT(YamlError("- a\n"), HasSubstr("is no map"));
   EXPECT_THAT(YamlError("? [a]\n: b\n"), HasSubstr("line 1"));
   EXPECT_THAT(YamlError("a: b: c\n"), HasSubstr("line 1"));
-  EXPECT_THAT(YamlError("model: m\n---\nmodel: n\n"), HasSubstr("more than one"));
-  EXPECT_THAT(YamlError("allow_anonymous: yes\n"), HasSubstr("expected true or false"));
-  EXPECT_THAT(YamlError("<<: {model: m}\n"), HasSubstr("unknown key \"<<\""));
-  EXPECT_EQ(YamlError(""), "no error");
-  EXPECT_EQ(YamlError("# nothing\n"), "no error");
+  EXPECT_THAT(YamlError("model: m\n---\nmodel: n\n"), HasSubstr("a second document"));
+  EXPECT_THAT(YamlError("allow_anonymous: yes\n"), HasSubstr("must be true or false"));
+  EXPECT_THAT(YamlError("<<: {model: m}\n"), HasSubstr("merge keys are not supported"));
+  EXPECT_THAT(YamlError("model: &a m\nmodel_name: *a\n"), HasSubstr("anchors are not supported"));
+  EXPECT_THAT(YamlError("model: !!str m\n"), HasSubstr("tags are not supported"));
+}
+
+TEST(ConfigFile, IsRefusedWhenEmpty) {
+  EXPECT_THAT(YamlError(""), HasSubstr("line 1"));
+  EXPECT_THAT(YamlError("# nothing\n"), HasSubstr("line 1"));
+  EXPECT_EQ(YamlError("{}\n"), "no error");
+}
+
+// Every row of the table: both ends of its range are accepted, from the file and from the command
+// line alike, and one beyond each is refused.
+TEST(Settings, IntegersHoldTheirRange) {
+  for (const Setting& setting : Settings()) {
+    if (setting.kind != Setting::Kind::kInteger) continue;
+    for (const int64_t value : {setting.min - 1, setting.min, setting.max, setting.max + 1}) {
+      const bool inside = value >= setting.min && value <= setting.max;
+      ServerOptions from_flag;
+      EXPECT_EQ(setting.set(&from_flag, std::to_string(value)).ok(), inside) << setting.key;
+      const std::string error = YamlError(fmt::format("{}: {}\n", setting.key, value).c_str());
+      EXPECT_EQ(error == "no error", inside) << setting.key << ": " << error;
+    }
+    EXPECT_FALSE(setting.default_text.empty()) << setting.key;
+  }
+}
+
+TEST(Settings, TextsAreBounded) {
+  for (const Setting& setting : Settings()) {
+    if (setting.kind != Setting::Kind::kText) continue;
+    ServerOptions options;
+    EXPECT_FALSE(setting.set(&options, "").ok()) << setting.key;
+    EXPECT_FALSE(setting.set(&options, std::string(4097, 'a')).ok()) << setting.key;
+  }
+  ServerOptions options;
+  EXPECT_TRUE(Settings()[0].set(&options, std::string(4096, 'a')).ok());
 }
 
 }  // namespace

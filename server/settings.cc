@@ -1,0 +1,77 @@
+#include "server/settings.h"
+
+#include <algorithm>
+
+#include "runtime/limits.h"
+
+namespace monet::server {
+namespace {
+
+absl::Status CheckAddress(std::string_view text) { return ParseListenAddress(text).status(); }
+
+absl::Status CheckMetricsAddress(std::string_view text) {
+  MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(text));
+  // Debian's CivetWeb is built without IPv6.
+  if (address.is_unix || text.starts_with('[')) {
+    return InvalidArgument("is \"{}\", expected HOST:PORT without IPv6", text);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckModelName(std::string_view text) {
+  if (!std::all_of(text.begin(), text.end(), IsModelNameCharacter) ||
+      text.size() > limits::kMaxModelNameBytes) {
+    return InvalidArgument(
+        "must be 1 to {} visible ASCII characters without quotes and backslashes",
+        limits::kMaxModelNameBytes);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const std::vector<Setting>& Settings() {
+  using namespace setting;
+  using O = ServerOptions;
+  static const std::vector<Setting> settings = {
+      Path("model", "DIR", &O::model,
+           "Checkpoint directory: config.json, safetensors, tokenizer.model. Required."),
+      Path("policies", "DIR", &O::policies,
+           "Policy directory (NAME/VERSION.yaml and its mask). Without it no policy is known."),
+      Text("listen", "ADDR", &O::listen,
+           "gRPC address, HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one.", "",
+           CheckAddress),
+      Text("metrics_listen", "ADDR", &O::metrics_listen,
+           "Prometheus address, HOST:PORT (no IPv6); port 0 takes a free one, printed at start.",
+           "", CheckMetricsAddress),
+      Switch("allow_anonymous", &O::allow_anonymous,
+             "Serve callers without a key on an address that other machines can reach."),
+      Text("model_name", "NAME", &O::model_name, "Name of the model in the API.",
+           "the model directory's name, with '_' for what is not visible ASCII", CheckModelName),
+      Integer("threads", "", {1, 1024}, &O::threads, "Computing threads.",
+              "the CPUs that cgroup quota and affinity allow"),
+      Integer("kv_tokens", "tokens", {1, INT32_MAX}, &O::kv_tokens,
+              "Tokens of key/value cache shared by all running requests; at least the model's "
+              "context.",
+              "32 contexts, or what a quarter of the free memory holds"),
+      Integer("max_running", "", {1, 1024}, &O::max_running, "Requests computed at the same time."),
+      Integer("max_queue", "", {1, 100000}, &O::max_queue,
+              "Requests that wait; one more is RESOURCE_EXHAUSTED."),
+      Integer("mask_slots", "", {1, 256}, &O::mask_slots,
+              "Distinct masks running at the same time."),
+      Integer("max_step_tokens", "tokens", {1, 4096}, &O::max_step_tokens,
+              "Most tokens of one step of the model; at least max_running."),
+      Milliseconds("step_target_ms", {1, 60000}, &O::step_target,
+                   "Time that one step should take; prompts are cut into chunks to meet it."),
+      Seconds("drain_timeout", {0, 86400}, &O::drain_timeout,
+              "Time that running requests get to finish after SIGTERM."),
+      Seconds("stall_timeout", {1, 86400}, &O::stall_timeout,
+              "A stream whose client takes nothing for this long is ended, so that it does not "
+              "keep its place and its cache."),
+      OneOf("log_level", "LEVEL", {"debug", "info", "warn", "error"}, &O::log_level,
+            "debug, info, warn or error. Logs go to stderr."),
+  };
+  return settings;
+}
+
+}  // namespace monet::server
