@@ -36,6 +36,7 @@ inline constexpr size_t kMaxStopTokenIds = 64;
 inline constexpr size_t kMaxLogitBias = 1024;  // entries of sampling.logit_bias
 inline constexpr int32_t kMaxTopLogprobs = 20;
 inline constexpr int32_t kMaxCompletions = 16;  // n
+inline constexpr int32_t kMaxPriority = 9;      // of a request
 // Log-probabilities and alternatives of one request, so that a response stays within its size.
 inline constexpr int64_t kMaxLogprobs = 1 << 20;
 inline constexpr size_t kMaxPolicyNameBytes = 63;

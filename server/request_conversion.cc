@@ -243,6 +243,10 @@ absl::Status ConvertCommon(const Request& request, const ServedShape& shape, Cal
     MONET_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
     input->engine.request_id = request.request_id();
   }
+  if (request.priority() < 0 || request.priority() > limits::kMaxPriority) {
+    return InvalidField("priority is {}, range 0 to {}", request.priority(), limits::kMaxPriority);
+  }
+  input->engine.priority = request.priority();
   if (request.has_return_routing()) {
     return Refuse(Reason::kUnsupportedField, "return_routing is not implemented");
   }

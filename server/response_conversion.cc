@@ -22,6 +22,7 @@ void FillLimits(const ServingModel& model, v1::Limits* out) {
   out->set_max_top_logprobs(limits::kMaxTopLogprobs);
   out->set_max_logprobs(limits::kMaxLogprobs);
   out->set_max_completions(limits::kMaxCompletions);
+  out->set_max_priority(limits::kMaxPriority);
 }
 
 void FillTop(const std::vector<SampledToken>& top, v1::TopLogprobs* out) {

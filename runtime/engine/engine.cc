@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -81,11 +82,12 @@ struct Engine::Impl {
     {
       const std::lock_guard lock(mutex);
       if (draining) return Refuse(Reason::kDraining, "the server is draining");
-      MONET_RETURN_IF_ERROR(CheckRoom(samples.size()));
+      MONET_RETURN_IF_ERROR(CheckRoom(request.tenant, samples.size()));
       for (Submission& sample : samples) {
         sample.id = next_id++;
         ids.push_back(sample.id);
         live.insert(sample.id);
+        if (options.share_queue) ++waiting_of[request.tenant];
         inbox.submissions.push_back(std::move(sample));
       }
     }
@@ -94,9 +96,11 @@ struct Engine::Impl {
   }
 
   // With the mutex held.
-  absl::Status CheckRoom(size_t places) const {
+  absl::Status CheckRoom(const std::string& tenant, size_t places) const {
     const size_t taken = static_cast<size_t>(queued) + inbox.submissions.size();
-    if (taken + places <= static_cast<size_t>(options.max_queue)) return absl::OkStatus();
+    if (taken + places <= static_cast<size_t>(options.max_queue)) {
+      return CheckShare(tenant, places, static_cast<size_t>(options.max_queue) - taken);
+    }
     if (places == 1) {
       return Refuse(Reason::kQueueFull, "the queue is full: max_queue is {} waiting requests",
                     options.max_queue);
@@ -104,6 +108,18 @@ struct Engine::Impl {
     return Refuse(Reason::kQueueFull,
                   "the queue has no room for n = {}: max_queue is {} waiting requests, {} wait",
                   places, options.max_queue, taken);
+  }
+
+  // With the mutex held. After the dynamic thresholds of Choudhury and Hahne (1998): who has much
+  // gets no more, and others' first requests are taken as long as a place is free.
+  absl::Status CheckShare(const std::string& tenant, size_t places, size_t free) const {
+    const auto mine = waiting_of.find(tenant);
+    if (!options.share_queue || mine == waiting_of.end()) return absl::OkStatus();
+    if (static_cast<size_t>(mine->second) + places <= free) return absl::OkStatus();
+    return Refuse(Reason::kQueueFull,
+                  "the queue is full for this tenant: {} of its requests wait, and no tenant may "
+                  "have more than the {} places that are free",
+                  mine->second, free);
   }
 
   void Signal(RequestId id, std::set<RequestId> Inbox::*set) {
@@ -185,10 +201,20 @@ struct Engine::Impl {
       stats.last_step = Clock::now();
       queued = core.queued();
       core_idle = core.idle();
+      if (options.share_queue) CountWaiting();
       for (RequestId id : ended) live.erase(id);
       none_left = live.empty() && core_idle;
     }
     if (none_left) drained.notify_all();
+  }
+
+  // With the mutex held.
+  void CountWaiting() {
+    waiting_of.clear();
+    for (const auto& [name, tenant] : core.shares().tenants()) {
+      if (tenant.waiting > 0) waiting_of[name] = tenant.waiting;
+    }
+    for (const Submission& submission : inbox.submissions) ++waiting_of[submission.request.tenant];
   }
 
   EngineStats Stats() const {
@@ -206,7 +232,8 @@ struct Engine::Impl {
   std::condition_variable wake;     // the thread: the inbox has something
   std::condition_variable drained;  // Drain: nothing is left
   Inbox inbox;
-  std::unordered_set<RequestId> live;  // submitted and not ended
+  std::map<std::string, int32_t> waiting_of;  // by tenant, not yet running; with share_queue
+  std::unordered_set<RequestId> live;         // submitted and not ended
   RequestId next_id = 1;
   int32_t queued = 0;     // core.queued(), never too small
   bool core_idle = true;  // core.idle() after its last step

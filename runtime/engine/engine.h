@@ -33,6 +33,9 @@ struct EngineRequest {
   std::vector<int32_t> prompt_ids;         // at least one; ids in [0, V)
   std::shared_ptr<const ExpertMask> mask;  // never null
   Clock::time_point deadline = Clock::time_point::max();
+  double weight = 1;           // the tenant's share against others', above 0
+  int32_t priority = 0;        // 0 to limits::kMaxPriority: a head start, see Scheduler
+  int32_t max_mask_slots = 0;  // distinct masks of the tenant that run at a time; 0: any number
 
   // kGenerate only
   int32_t max_tokens = 0;  // at least 1; prompt + max_tokens within the context
@@ -109,6 +112,9 @@ struct EngineOptions {
   int32_t max_queue = 256;
   std::chrono::milliseconds step_target{100};  // prefill chunk sizes follow it
   int32_t max_bypass = 64;  // younger requests that may overtake a waiting one; see Scheduler
+  // No tenant may have more requests waiting than places are free in the queue: alone it gets half
+  // of them, and others who come find some.
+  bool share_queue = false;
 };
 
 // A moment's figures, for metrics. Counters are totals since start.

@@ -52,6 +52,9 @@ Arrival EngineCore::ArrivalOf(RequestId id, const EngineRequest& request) {
   arrival.reserve_tokens = arrival.prompt_tokens + (arrival.score ? 0 : request.max_tokens);
   if (!request.mask->empty()) arrival.mask = request.mask->digest();
   arrival.deadline = request.deadline;
+  arrival.weight = request.weight;
+  arrival.priority = request.priority;
+  arrival.max_mask_slots = request.max_mask_slots;
   return arrival;
 }
 

@@ -62,6 +62,7 @@ class EngineCore {
   std::vector<RequestId> TakeEnded();
   // All but the heartbeat.
   EngineStats Stats() const;
+  const FairShare& shares() const { return scheduler_.shares(); }
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:

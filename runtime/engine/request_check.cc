@@ -66,6 +66,10 @@ absl::Status CheckEngineRequest(const EngineRequest& request, int32_t vocabulary
     // The caller's bug; refusing is the safe side: no mask must be said, never left out.
     return Error(absl::StatusCode::kInternal, "the request has no mask");
   }
+  if (request.priority < 0 || request.priority > limits::kMaxPriority) {
+    return InvalidArgument("priority is {}, must be from 0 to {}", request.priority,
+                           limits::kMaxPriority);
+  }
   if (score) return absl::OkStatus();
   if (request.max_tokens < 1 || request.max_tokens > max_context - prompt) {
     return InvalidArgument(

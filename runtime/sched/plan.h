@@ -34,7 +34,7 @@ struct SchedulerOptions {
 // A request as the scheduler sees it.
 struct Arrival {
   SequenceId id = 0;           // never used before
-  std::string tenant;          // carried to the sequence
+  std::string tenant;          // whose share it uses
   std::string cache_domain;    // carried to the sequence
   bool score = false;          // prefill only, logits of every row; otherwise of the last row
   bool prompt_logits = false;  // logits of every row of the prompt, then generation
@@ -42,6 +42,9 @@ struct Arrival {
   int32_t reserve_tokens = 0;  // positions that it may come to use, at least prompt_tokens
   std::optional<Digest> mask;  // nullopt: no expert is removed, no slot is needed
   TimePoint deadline = TimePoint::max();
+  double weight = 1;           // the tenant's share against others', above 0
+  int32_t priority = 0;        // at least 0; see Scheduler
+  int32_t max_mask_slots = 0;  // that the tenant may hold at a time; 0: any number
 };
 
 // What happened since the last Step. Ids that are not (or no longer) known are ignored everywhere.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
+#include <tuple>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -26,6 +28,7 @@ int32_t Scheduler::BlocksFor(const Arrival& request) const {
 absl::Status Scheduler::Check(const Arrival& request) const {
   MONET_CHECK(request.prompt_tokens >= 1);
   MONET_CHECK(request.reserve_tokens >= request.prompt_tokens);
+  MONET_CHECK(request.weight > 0 && request.priority >= 0 && request.max_mask_slots >= 0);
   if (request.reserve_tokens > options_.max_context) {
     return InvalidArgument("prompt and max_tokens are {} tokens together, context is {}",
                            request.reserve_tokens, options_.max_context);
@@ -65,7 +68,10 @@ void Scheduler::TakeIn(const StepEvents& events) {
   }
   for (const Arrival& arrival : events.arrivals) {
     MONET_CHECK(Check(arrival).ok());
-    waiting_.emplace_back().request = arrival;
+    Sequence& sequence = waiting_.emplace_back();
+    sequence.request = arrival;
+    sequence.tenant = shares_.Arrive(arrival.tenant);
+    sequence.arrival = ++arrivals_;
     const bool is_new = index_.emplace(arrival.id, std::prev(waiting_.end())).second;
     MONET_CHECK(is_new);
   }
@@ -98,43 +104,81 @@ void Scheduler::End(SequenceId id, EndReason reason) {
 void Scheduler::Remove(Place place) {
   for (int32_t block : place->blocks) blocks_.Release(block);
   if (place->mask_slot >= 0) slots_.Release(place->mask_slot);
+  if (place->running) {
+    shares_.End(place->tenant, place->request.reserve_tokens, place->computed,
+                place->request.weight);
+  } else {
+    shares_.Cancel(place->tenant);
+  }
   index_.erase(place->request.id);
   (place->running ? running_ : waiting_).erase(place);
 }
 
 Scheduler::Lacks Scheduler::Shortage(const Arrival& request) const {
+  if (HoldsAllItsSlots(request)) return Lacks::kOwnSlot;
   if (request.mask && !slots_.CanAcquire(*request.mask)) return Lacks::kSlot;
   if (BlocksFor(request) > blocks_.free()) return Lacks::kBlocks;
   return Lacks::kNothing;
 }
 
+bool Scheduler::HoldsAllItsSlots(const Arrival& request) const {
+  if (!request.mask || request.max_mask_slots == 0) return false;
+  std::set<int32_t> held;
+  for (const Sequence& sequence : running_) {
+    if (sequence.mask_slot < 0 || sequence.request.tenant != request.tenant) continue;
+    if (sequence.request.mask == request.mask) return false;
+    held.insert(sequence.mask_slot);
+  }
+  return std::ssize(held) >= request.max_mask_slots;
+}
+
+bool Scheduler::Starved(const Sequence& waiting) const {
+  return waiting.bypassed > 0 && waiting.bypassed >= options_.max_bypass;
+}
+
+bool Scheduler::Before(Place a, Place b) const {
+  const auto key = [this](const Sequence& s) {
+    const double head_start = static_cast<double>(s.request.priority) * options_.max_context;
+    return Starved(s) ? std::tuple(0, 0.0, s.arrival)
+                      : std::tuple(1, s.tenant->service() - head_start, s.arrival);
+  };
+  return key(*a) < key(*b);
+}
+
 void Scheduler::Admit() {
+  if (waiting_.empty() || running() == options_.max_sequences) return;
+  std::vector<Place> order;
+  for (Place place = waiting_.begin(); place != waiting_.end(); ++place) order.push_back(place);
+  const auto sort_from = [&](size_t first) {
+    std::sort(order.begin() + static_cast<ptrdiff_t>(first), order.end(),
+              [this](Place a, Place b) { return Before(a, b); });
+  };
+  sort_from(0);
   Closed closed;
-  for (Place next = waiting_.begin(); next != waiting_.end();) {
+  std::vector<std::pair<Place, Lacks>> passed;  // went before in the order, and wait
+  for (size_t next = 0; next < order.size(); ++next) {
     if (closed.blocks || running() == options_.max_sequences) return;
-    const Place place = next++;
-    place->lacks = Shortage(place->request);
-    if (closed.slots && place->request.mask) place->lacks = Lacks::kSlot;
-    if (place->lacks == Lacks::kNothing) {
-      CountBypass(place, &closed);
-      AdmitOne(place);
-    } else {
-      CloseFor(*place, &closed);
+    const Place place = order[next];
+    Lacks lacks = Shortage(place->request);
+    if (lacks == Lacks::kNothing && closed.slots && place->request.mask) lacks = Lacks::kSlot;
+    if (lacks != Lacks::kNothing) {
+      CloseFor(*place, lacks, &closed);
+      passed.emplace_back(place, lacks);
+      continue;
     }
+    for (const auto& [older, lack] : passed) {
+      if (lack == Lacks::kOwnSlot || (lack == Lacks::kSlot && !place->request.mask)) continue;
+      ++older->bypassed;
+      CloseFor(*older, lack, &closed);
+    }
+    AdmitOne(place);
+    sort_from(next + 1);  // its tenant has moved back
   }
 }
 
-void Scheduler::CountBypass(Place younger, Closed* closed) {
-  for (Place older = waiting_.begin(); older != younger; ++older) {
-    if (older->lacks == Lacks::kSlot && !younger->request.mask) continue;
-    ++older->bypassed;
-    CloseFor(*older, closed);
-  }
-}
-
-void Scheduler::CloseFor(const Sequence& waiting, Closed* closed) const {
-  if (waiting.bypassed < options_.max_bypass) return;
-  (waiting.lacks == Lacks::kBlocks ? closed->blocks : closed->slots) = true;
+void Scheduler::CloseFor(const Sequence& waiting, Lacks lacks, Closed* closed) const {
+  if (waiting.bypassed < options_.max_bypass || lacks == Lacks::kOwnSlot) return;
+  (lacks == Lacks::kBlocks ? closed->blocks : closed->slots) = true;
 }
 
 void Scheduler::AdmitOne(Place place) {
@@ -146,6 +190,7 @@ void Scheduler::AdmitOne(Place place) {
     if (grant.fill) plan_.fills.push_back({grant.slot, place->request.id});
   }
   place->running = true;
+  shares_.Run(place->tenant, place->request.reserve_tokens, place->request.weight);
   plan_.admitted.push_back(place->request.id);
   running_.splice(running_.end(), waiting_, place);
 }
@@ -237,6 +282,13 @@ void Scheduler::CheckInvariants() const {
     MONET_CHECK((sequence.mask_slot >= 0) == sequence.request.mask.has_value());
     if (sequence.mask_slot >= 0) ++slot_references[sequence.mask_slot];
   }
+  int32_t tenants_running = 0;
+  int32_t tenants_waiting = 0;
+  for (const auto& [name, tenant] : shares_.tenants()) {
+    tenants_running += tenant.running;
+    tenants_waiting += tenant.waiting;
+  }
+  MONET_CHECK(tenants_running == running() && tenants_waiting == waiting());
   for (const Sequence& sequence : waiting_) {
     MONET_CHECK(!sequence.running && sequence.blocks.empty() && sequence.mask_slot < 0);
   }

@@ -11,18 +11,25 @@
 #include "runtime/base/status.h"
 #include "runtime/kv/block_pool.h"
 #include "runtime/sched/chunk_controller.h"
+#include "runtime/sched/fair_share.h"
 #include "runtime/sched/mask_slots.h"
 #include "runtime/sched/plan.h"
 
 namespace monet {
 
-// Admission: first come, first served, all or nothing: a place among max_sequences, the blocks for
-// every position that the request may come to use (so nothing running can run out), and a slot for
-// its mask. A request that lacks blocks or a slot waits and holds nothing; younger ones that fit
-// go past it, but not for ever: once `max_bypass` younger requests have taken what it lacks
-// (blocks: any request; a slot: any masked request, because sharing a slot keeps it taken), younger
-// ones may not take that resource any more until it is admitted. Hence the oldest waiting request
-// is admitted once enough running ones have ended, and by induction every one is.
+// Admission: all or nothing: a place among max_sequences, the blocks for every position that the
+// request may come to use (so nothing running can run out), and a slot for its mask. First goes the
+// request whose tenant has had least (FairShare: what its requests used, and all that its running
+// ones may come to use); each step of priority counts as max_context tokens less, a
+// bounded head start; then first come, first served.
+//
+// A request that lacks blocks or a slot waits and holds nothing; those after it that fit go past
+// it, but not for ever: once `max_bypass` requests have taken what it lacks (blocks: any request; a
+// slot: any masked request, because sharing a slot keeps it taken), it goes before all that were
+// not kept waiting so, and others may not take that resource any more until it is admitted. Hence
+// the first request in this order is admitted once enough running ones have ended. Since a tenant
+// moves back only by being served, every request comes to be first, unless its own tenant keeps it
+// back: with requests of higher priority, or by holding `max_mask_slots` itself.
 //
 // A step: one row for every sequence that decodes, then prompt chunks in order of admission, within
 // max_tokens and max_logit_rows. Beside decode rows the chunks follow ChunkController; alone they
@@ -50,6 +57,7 @@ class Scheduler {
   int32_t mask_slots_used() const { return slots_.used(); }
   int32_t chunk_budget() const { return chunks_.budget(); }
   const SchedulerOptions& options() const { return options_; }
+  const FairShare& shares() const { return shares_; }
   // The earliest deadline of all requests; TimePoint::max() when none has one.
   TimePoint NextDeadline() const;
 
@@ -58,7 +66,12 @@ class Scheduler {
   void CheckInvariants() const;
 
  private:
-  enum class Lacks : uint8_t { kNothing, kBlocks, kSlot };
+  enum class Lacks : uint8_t {
+    kNothing,
+    kBlocks,
+    kSlot,
+    kOwnSlot,  // its tenant holds as many as it may
+  };
 
   // What no further request may take in this Step.
   struct Closed {
@@ -74,7 +87,8 @@ class Scheduler {
     std::vector<int32_t> blocks;  // while running
     int32_t mask_slot = -1;       // while running
     uint64_t last_step = 0;       // step that last gave it a decode row
-    Lacks lacks = Lacks::kNothing;
+    FairShare::Tenant* tenant = nullptr;
+    uint64_t arrival = 0;  // number of the request
     int32_t bypassed = 0;
 
     bool prefilling() const { return computed < request.prompt_tokens; }
@@ -88,12 +102,14 @@ class Scheduler {
   void Remove(Place place);
 
   void Admit();
+  // The order of admission. Starved requests come first.
+  bool Before(Place a, Place b) const;
+  bool Starved(const Sequence& waiting) const;
   Lacks Shortage(const Arrival& request) const;
+  bool HoldsAllItsSlots(const Arrival& request) const;
   void AdmitOne(Place place);
-  // Counts `younger`, about to be admitted, against the older requests that lack what it takes.
-  void CountBypass(Place younger, Closed* closed);
-  // Keeps what a request lacks from younger ones, once it was bypassed often enough.
-  void CloseFor(const Sequence& waiting, Closed* closed) const;
+  // Keeps what a request lacks from those after it, once it was bypassed often enough.
+  void CloseFor(const Sequence& waiting, Lacks lacks, Closed* closed) const;
 
   void PlanDecode();
   void PlanPrefill();
@@ -103,11 +119,13 @@ class Scheduler {
   BlockPool blocks_;
   MaskSlots slots_;
   ChunkController chunks_;
+  FairShare shares_;
   std::list<Sequence> waiting_;  // oldest first
   std::list<Sequence> running_;  // in order of admission
   std::unordered_map<SequenceId, Place> index_;
   StepPlan plan_;
   uint64_t step_ = 0;
+  uint64_t arrivals_ = 0;
   bool decoded_last_ = false;  // the last plan with rows had decode rows
 };
 

@@ -9,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "runtime/base/reasons.h"
 #include "runtime/tokenizer/stream_decoder.h"
 #include "tests/engine/hash_model.h"
 #include "tests/engine/recording_sink.h"
@@ -166,6 +167,39 @@ TEST_F(EngineTest, AFullQueueRefusesAtOnceAndNamesTheLimit) {
   EXPECT_EQ(engine->Stats().waiting, 2);
   gate.Open();
   for (const auto& sink : {running, first, second}) EXPECT_EQ(CodeOf(sink), absl::StatusCode::kOk);
+}
+
+TEST_F(EngineTest, ASharedQueueKeepsPlacesForOtherTenants) {
+  EngineOptions options;
+  options.max_queue = 8;
+  options.share_queue = true;
+  StepLimits limits = TestLimits();
+  limits.max_sequences = 1;
+  Start(options, limits);
+  gate.Close();
+  const auto running = Submit(Generate(4));
+  gate.AwaitArrival();
+  const auto flood = [&](const char* tenant) {
+    EngineRequest request = Generate(4);
+    request.tenant = tenant;
+    int taken = 0;
+    for (int n = 0; n < 20; ++n) {
+      const auto id = engine->Submit(request, std::make_shared<RecordingSink>());
+      taken += id.ok();
+      if (!id.ok()) {
+        EXPECT_EQ(ReasonOf(id.status()).reason, Reason::kQueueFull);
+      }
+    }
+    return taken;
+  };
+  EXPECT_EQ(flood("a"), 4);
+  EXPECT_EQ(flood("b"), 2);
+  EXPECT_EQ(flood("c"), 1);
+  EXPECT_EQ(flood("d"), 1);
+  EXPECT_EQ(flood("e"), 0);
+  gate.Open();
+  engine->Drain(Clock::time_point::max());
+  EXPECT_EQ(CodeOf(running), absl::StatusCode::kOk);
 }
 
 TEST_F(EngineTest, SamplesOfOneRequestDifferRepeatAndScoreThePromptOnce) {

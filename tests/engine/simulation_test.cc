@@ -121,6 +121,10 @@ class World {
     for (int n = 0; n < prompt; ++n) request.prompt_ids.push_back(Range(0, bound - 1));
     // Few distinct prompts, so that only the mask tells some requests apart.
     if (OneIn(3)) std::fill(request.prompt_ids.begin(), request.prompt_ids.end(), 7);
+    request.tenant = std::string(1, static_cast<char>('a' + Range(0, 2)));
+    request.weight = Range(1, 4);
+    request.priority = OneIn(4) ? Range(0, 9) : 0;
+    request.max_mask_slots = Range(0, 2);
     request.mask = masks_[Range(0, static_cast<int32_t>(masks_.size()) - 1)];
     if (OneIn(8)) request.deadline = now_ + std::chrono::milliseconds(Range(0, 60));
     if (score) return request;

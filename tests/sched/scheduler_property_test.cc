@@ -79,6 +79,10 @@ class Load {
         mask.bytes[0] = static_cast<uint8_t>(Range(1, 6));
         model.arrival.mask = mask;
       }
+      model.arrival.tenant = std::string(1, static_cast<char>('a' + Range(0, 3)));
+      model.arrival.weight = model.arrival.tenant == "a" ? 3 : 1;
+      model.arrival.priority = Range(0, 5) == 0 ? Range(1, 3) : 0;
+      model.arrival.max_mask_slots = Range(0, 2);
       if (Range(0, 9) == 0) {
         model.arrival.deadline = now_ + std::chrono::milliseconds(Range(0, 2000));
       }

@@ -121,6 +121,8 @@ TEST(ConvertGenerate, RefusesBadNumbers) {
       {"n is 17, range 1 to 16", [](Request* r) { r->set_n(17); }},
       {"n is -1", [](Request* r) { r->set_n(-1); }},
       {"n is 0", [](Request* r) { r->set_n(0); }},
+      {"priority is 10, range 0 to 9", [](Request* r) { r->set_priority(10); }},
+      {"priority is -1, range 0 to 9", [](Request* r) { r->set_priority(-1); }},
   });
 }
 
@@ -343,6 +345,7 @@ TEST(ConvertGenerate, CarriesEverything) {
   request.mutable_logprob_options()->set_prompt_logprobs(true);
   request.set_echo(true);
   request.set_n(16);
+  request.set_priority(9);
   request.set_model("demo");
   request.set_request_id("id-1");
   request.mutable_mask()->add_policies("no-python@3");
@@ -380,6 +383,7 @@ TEST(ConvertGenerate, CarriesEverything) {
   EXPECT_TRUE(input->engine.prompt_logprobs);
   EXPECT_TRUE(input->echo);
   EXPECT_EQ(input->n, 16);
+  EXPECT_EQ(input->engine.priority, 9);
   EXPECT_EQ(input->engine.request_id, "id-1");
   EXPECT_THAT(input->mask.policies, ElementsAre("no-python@3"));
   ASSERT_EQ(input->mask.experts.size(), 1u);
