@@ -39,6 +39,16 @@ inline constexpr int32_t kMaxCompletions = 16;  // n
 inline constexpr int32_t kMaxPriority = 9;      // of a request
 // Log-probabilities and alternatives of one request, so that a response stays within its size.
 inline constexpr int64_t kMaxLogprobs = 1 << 20;
+inline constexpr int32_t kMaxRoutingTopN = 256;   // return_routing.top_n
+inline constexpr int32_t kMaxExplainTopN = 8192;  // ExplainRequest.top_n
+inline constexpr int32_t kDefaultRoutingTopN = 16;
+inline constexpr double kMaxRoutingMinWeight = 1000;
+// Experts that return_routing of one request may bring, tokens · R · top_n over all completions: at
+// 15 bytes each and 19 more for a token and router, a response stays within its size.
+inline constexpr int64_t kMaxRoutingEntries = 1 << 18;
+// Experts that one step may bring for one request with routing, so that what a paused sequence
+// keeps back is bounded: its chunks have at most this / (R · top_n) rows, and at least one.
+inline constexpr int64_t kMaxStepActivations = 1 << 19;
 inline constexpr size_t kMaxPolicyNameBytes = 63;
 
 // server

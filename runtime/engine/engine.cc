@@ -77,6 +77,7 @@ struct Engine::Impl {
       if (samples.size() == 1) continue;
       sample.request.sample = request.sample + static_cast<uint32_t>(samples.size()) - 1;
       sample.request.prompt_logprobs = false;
+      sample.request.prompt_routing = false;
     }
     std::vector<RequestId> ids;
     {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "runtime/engine/token_text.h"
 #include "runtime/model/step_model.h"
 #include "runtime/policy/expert_mask.h"
+#include "runtime/policy/routing_pairs.h"
 #include "runtime/sample/sampler.h"
 #include "runtime/tokenizer/tokenizer.h"
 
@@ -24,7 +26,8 @@ using Clock = std::chrono::steady_clock;
 enum class FinishReason : uint8_t { kStop, kLength };
 
 struct EngineRequest {
-  enum class Kind : uint8_t { kGenerate, kScore };
+  // kExplain: routing of every token of the prompt, no logits.
+  enum class Kind : uint8_t { kGenerate, kScore, kExplain };
 
   Kind kind = Kind::kGenerate;
   std::string request_id;    // for logs
@@ -36,6 +39,10 @@ struct EngineRequest {
   double weight = 1;           // the tenant's share against others', above 0
   int32_t priority = 0;        // 0 to limits::kMaxPriority: a head start, see Scheduler
   int32_t max_mask_slots = 0;  // distinct masks of the tenant that run at a time; 0: any number
+  // The active experts of every token that is run; always for kExplain. Routing is of tokens that
+  // are computed: a request that wants it must not take its prefix from a cache.
+  std::optional<RoutingSelection> routing;
+  bool prompt_routing = true;  // of the prompt's tokens too
 
   // kGenerate only
   int32_t max_tokens = 0;  // at least 1; prompt + max_tokens within the context
@@ -64,13 +71,16 @@ struct PromptLogprobs {
 // ended the sequence included, whatever becomes of its text: a token's text may come in a later
 // delta (held back while it may still become a character or a stop string) or never (cut at a stop
 // string; stop tokens and eos add none). For kScore: token_ids are prompt tokens 1..n-1 and
-// logprobs theirs given the tokens before; text stays empty.
+// logprobs theirs given the tokens before; text stays empty. For kExplain: routing alone.
 struct EngineDelta {
   std::string text;  // valid UTF-8; may be empty while characters or stop strings are held back
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;  // one a token when asked for (always for kScore)
   std::vector<std::vector<SampledToken>> top_logprobs;  // one a token when asked for
   PromptLogprobs prompt;  // when asked for; all of it comes before or with the first token
+  // When asked for, of every token that was run since the last delta, by position and router; the
+  // token that ends a sequence, and the last of a text that is scored, are never run.
+  std::vector<TokenActivation> routing;
 };
 
 struct EngineUsage {
@@ -155,7 +165,8 @@ class Engine {
   absl::StatusOr<RequestId> Submit(EngineRequest request, std::shared_ptr<EngineSink> sink);
 
   // The same request once for each sink, as samples 0, 1, … of its seed: all are taken or none.
-  // Only sample 0 computes log-probabilities of the prompt. REQUIRES: at least one sink.
+  // Only sample 0 computes log-probabilities and routing of the prompt. REQUIRES: at least one
+  // sink.
   absl::StatusOr<std::vector<RequestId>> SubmitSamples(
       const EngineRequest& request, std::vector<std::shared_ptr<EngineSink>> sinks);
 

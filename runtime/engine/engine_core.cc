@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/engine/request_check.h"
+#include "runtime/limits.h"
 
 namespace monet {
 namespace {
@@ -30,6 +31,21 @@ size_t LogitRows(const PlanRows& rows) {
   return rows.logits == RowLogits::kLast ? 1 : rows.count;
 }
 
+size_t RoutingRowsOf(const PlanRows& rows, const Generation& generation) {
+  size_t count = 0;
+  for (int32_t n = 0; n < rows.count; ++n) {
+    count += generation.WantsRouting(rows.first_position + n) ? 1 : 0;
+  }
+  return count;
+}
+
+// Rows of one step, so that their activations stay within limits::kMaxStepActivations.
+int32_t MaxChunk(const EngineRequest& request) {
+  if (!request.routing || !request.prompt_routing) return 0;
+  const int64_t row = int64_t{request.mask->shape().routers} * request.routing->top_n;
+  return static_cast<int32_t>(std::max<int64_t>(1, limits::kMaxStepActivations / row));
+}
+
 }  // namespace
 
 EngineCore::EngineCore(std::unique_ptr<Executor> executor, TokenText text, EngineOptions options,
@@ -48,8 +64,11 @@ Arrival EngineCore::ArrivalOf(RequestId id, const EngineRequest& request) {
   arrival.cache_domain = request.cache_domain;
   arrival.score = request.kind == EngineRequest::Kind::kScore;
   arrival.prompt_logits = request.prompt_logprobs;
+  arrival.explain = request.kind == EngineRequest::Kind::kExplain;
+  arrival.max_chunk = MaxChunk(request);
   arrival.prompt_tokens = Generation::PrefillTokens(request);
-  arrival.reserve_tokens = arrival.prompt_tokens + (arrival.score ? 0 : request.max_tokens);
+  arrival.reserve_tokens = arrival.prompt_tokens;
+  if (request.kind == EngineRequest::Kind::kGenerate) arrival.reserve_tokens += request.max_tokens;
   if (!request.mask->empty()) arrival.mask = request.mask->digest();
   arrival.deadline = request.deadline;
   arrival.weight = request.weight;
@@ -152,6 +171,7 @@ void EngineCore::BuildWork(const StepPlan& plan) {
   StepBatch& batch = work_.batch;
   batch.Clear();
   work_.tasks.clear();
+  work_.routing.clear();
   for (const PlanRows& rows : plan.rows) {
     batch.table_stride = std::max(batch.table_stride, static_cast<int32_t>(rows.blocks.size()));
   }
@@ -164,6 +184,10 @@ void EngineCore::BuildWork(const StepPlan& plan) {
           (rows.logits == RowLogits::kLast && n + 1 == rows.count)) {
         batch.logit_rows.push_back(batch.tokens());
         work_.tasks.push_back(generation.TaskFor(position));
+      }
+      if (generation.WantsRouting(position)) {
+        batch.routing_rows.push_back(batch.tokens());
+        work_.routing.push_back(generation.RoutingTaskFor(position));
       }
       batch.token_ids.push_back(generation.TokenAt(position));
       batch.positions.push_back(position);
@@ -185,20 +209,20 @@ void EngineCore::AddTable(std::span<const int32_t> blocks) {
 
 void EngineCore::TakeResults(const StepPlan& plan, const StepResult& result,
                              Clock::time_point now) {
-  size_t row = 0;
-  size_t logit = 0;
+  Cursor cursor;
   for (const PlanRows& rows : plan.rows) {
     const auto at = requests_.find(rows.id);
     MONET_CHECK(at != requests_.end());
     Generation& generation = at->second.generation;
     const int32_t tokens_before = generation.completion_tokens();
     absl::Status fault = result.status;
-    if (fault.ok() && !TakeRows(rows, result, row, logit, now, &generation)) {
+    if (fault.ok() && !TakeRows(rows, result, cursor, now, &generation)) {
       fault = Error(absl::StatusCode::kInternal, "the model's output is not finite");
     }
     generation_tokens_ += generation.completion_tokens() - tokens_before;
-    row += rows.count;
-    logit += LogitRows(rows);
+    cursor.row += rows.count;
+    cursor.logit += LogitRows(rows);
+    cursor.routing += RoutingRowsOf(rows, generation);
     if (!fault.ok() || generation.finished()) events_.finished.push_back(rows.id);
     if (!fault.ok()) {
       Finish(at, std::move(fault));
@@ -212,16 +236,21 @@ void EngineCore::TakeResults(const StepPlan& plan, const StepResult& result,
   }
 }
 
-bool EngineCore::TakeRows(const PlanRows& rows, const StepResult& result, size_t first_row,
-                          size_t first_logit, Clock::time_point now, Generation* generation) {
+bool EngineCore::TakeRows(const PlanRows& rows, const StepResult& result, Cursor cursor,
+                          Clock::time_point now, Generation* generation) {
   const std::span<const float> removed =
-      std::span(result.removed_weight).subspan(first_row, rows.count);
+      std::span(result.removed_weight).subspan(cursor.row, rows.count);
   if (!std::all_of(removed.begin(), removed.end(), [](float w) { return std::isfinite(w); })) {
     return false;
   }
   generation->AddRemovedWeight(removed);
+  for (size_t n = 0; n < RoutingRowsOf(rows, *generation); ++n) {
+    const RowActivations& activations = result.routing[cursor.routing + n];
+    if (activations.fault) return false;
+    generation->AddRouting(activations);
+  }
   for (size_t n = 0; n < LogitRows(rows); ++n) {
-    const RowResult& result_row = result.rows[first_logit + n];
+    const RowResult& result_row = result.rows[cursor.logit + n];
     if (result_row.fault) return false;
     generation->AddRow(result_row, now);
   }

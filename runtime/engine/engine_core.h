@@ -85,9 +85,15 @@ class EngineCore {
   void BuildWork(const StepPlan& plan);
   void AddTable(std::span<const int32_t> blocks);
   void TakeResults(const StepPlan& plan, const StepResult& result, Clock::time_point now);
-  // False when the request is at fault.
-  bool TakeRows(const PlanRows& rows, const StepResult& result, size_t first_row,
-                size_t first_logit, Clock::time_point now, Generation* generation);
+  // The next of a step's results.
+  struct Cursor {
+    size_t row = 0;
+    size_t logit = 0;
+    size_t routing = 0;
+  };
+  // Takes these rows' results from `cursor` on. False when the request is at fault.
+  bool TakeRows(const PlanRows& rows, const StepResult& result, Cursor cursor,
+                Clock::time_point now, Generation* generation);
   // Hands out what is there. The request may be gone afterwards.
   void Deliver(Requests::iterator at);
   void Finish(Requests::iterator at, absl::Status status);

@@ -10,9 +10,9 @@
 namespace monet {
 namespace {
 
-bool AllFinite(std::span<const float> logits) {
-  return std::all_of(logits.begin(), logits.end(),
-                     [](float logit) { return std::isfinite(logit); });
+bool AllFinite(std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [](float value) { return std::isfinite(value); });
 }
 
 }  // namespace
@@ -21,6 +21,7 @@ Executor::Ticket SyncExecutor::Submit(const StepWork& work) {
   result_.status = absl::OkStatus();
   result_.rows.clear();
   result_.removed_weight.clear();
+  result_.routing.clear();
   try {
     Run(work);
   } catch (const std::exception&) {
@@ -32,12 +33,16 @@ Executor::Ticket SyncExecutor::Submit(const StepWork& work) {
 
 void SyncExecutor::Run(const StepWork& work) {
   const StepOutput output = model_->Run(work.batch);
+  MONET_CHECK(output.removed_weight.size() == work.batch.token_ids.size());
+  result_.removed_weight.assign(output.removed_weight.begin(), output.removed_weight.end());
+  TakeLogits(work, output);
+  TakeRouting(work, output);
+}
+
+void SyncExecutor::TakeLogits(const StepWork& work, const StepOutput& output) {
   const size_t vocabulary = model_->vocabulary();
-  const size_t tokens = work.batch.token_ids.size();
   MONET_CHECK(work.tasks.size() == work.batch.logit_rows.size());
   MONET_CHECK(output.logits.size() == work.tasks.size() * vocabulary);
-  MONET_CHECK(output.removed_weight.size() == tokens);
-  result_.removed_weight.assign(output.removed_weight.begin(), output.removed_weight.end());
   for (size_t n = 0; n < work.tasks.size(); ++n) {
     const RowTask& task = work.tasks[n];
     const std::span<const float> logits = output.logits.subspan(n * vocabulary, vocabulary);
@@ -55,6 +60,23 @@ void SyncExecutor::Run(const StepWork& work) {
                                                  task.sample, task.position);
       row.id = token.id;
       row.logprob = token.logprob;
+    }
+  }
+}
+
+void SyncExecutor::TakeRouting(const StepWork& work, const StepOutput& output) {
+  MONET_CHECK(work.routing.size() == work.batch.routing_rows.size());
+  if (work.routing.empty()) return;
+  MONET_CHECK(output.routing != nullptr && output.routing->rows() == std::ssize(work.routing));
+  for (int32_t n = 0; n < output.routing->rows(); ++n) {
+    const RoutingTask& task = work.routing[n];
+    RowActivations& row = result_.routing.emplace_back();
+    for (int32_t router = 0; router < output.routing->routers(); ++router) {
+      const RowRouting routing = output.routing->At(n, router);
+      row.fault = row.fault || !AllFinite(routing.gate);
+      if (row.fault) break;
+      row.routers.push_back(pairs_.Select(routing, router, *task.mask, task.selection));
+      row.routers.back().position = task.position;
     }
   }
 }

@@ -7,6 +7,7 @@
 
 #include "runtime/base/status.h"
 #include "runtime/model/step_model.h"
+#include "runtime/policy/routing_pairs.h"
 #include "runtime/sample/sampler.h"
 
 namespace monet {
@@ -28,9 +29,18 @@ struct RowTask {
   int32_t top_logprobs = 0;  // also this many most probable tokens
 };
 
+// What is wanted of the routing of one row. The mask belongs to the sequence and must live
+// unchanged as long as the step.
+struct RoutingTask {
+  const ExpertMask* mask = nullptr;
+  RoutingSelection selection;
+  int32_t position = 0;  // of the row in its sequence
+};
+
 struct StepWork {
   StepBatch batch;
-  std::vector<RowTask> tasks;  // (N) one for each of batch.logit_rows
+  std::vector<RowTask> tasks;        // (N) one for each of batch.logit_rows
+  std::vector<RoutingTask> routing;  // one for each of batch.routing_rows
 };
 
 struct RowResult {
@@ -40,11 +50,17 @@ struct RowResult {
   bool fault = false;  // the row's logits were not finite; nothing else here means anything
 };
 
+struct RowActivations {
+  std::vector<TokenActivation> routers;  // (R)
+  bool fault = false;  // the row's gates were not finite; nothing else here means anything
+};
+
 struct StepResult {
   // Not OK when the step as a whole failed: then nothing else here means anything.
   absl::Status status;
-  std::vector<RowResult> rows;        // (N)
-  std::vector<float> removed_weight;  // (T)
+  std::vector<RowResult> rows;          // (N)
+  std::vector<float> removed_weight;    // (T)
+  std::vector<RowActivations> routing;  // one for each of the work's
 };
 
 // Not thread-safe: the engine's thread alone calls it. One step is in flight at most.
@@ -87,9 +103,12 @@ class SyncExecutor final : public Executor {
 
  private:
   void Run(const StepWork& work);
+  void TakeLogits(const StepWork& work, const StepOutput& output);
+  void TakeRouting(const StepWork& work, const StepOutput& output);
 
   StepModel* model_;
   Sampler sampler_;
+  RoutingPairs pairs_;
   StepResult result_;
   Ticket ticket_ = 0;
 };

@@ -41,6 +41,15 @@ RowTask Generation::TaskFor(int32_t position) const {
   return task;
 }
 
+bool Generation::WantsRouting(int32_t position) const {
+  if (!request_.routing) return false;
+  return request_.prompt_routing || position >= std::ssize(request_.prompt_ids);
+}
+
+RoutingTask Generation::RoutingTaskFor(int32_t position) const {
+  return {.mask = request_.mask.get(), .selection = *request_.routing, .position = position};
+}
+
 // Whether logits of this row are for the log-probability of a token of the prompt.
 bool Generation::IsPromptRow(int32_t position) const {
   return request_.prompt_logprobs && position + 1 < std::ssize(request_.prompt_ids);
@@ -73,6 +82,12 @@ void Generation::AddRow(const RowResult& row, Clock::time_point now) {
   } else if (++scored_tokens_ == PrefillTokens(request_)) {
     Finish(FinishReason::kStop);
   }
+}
+
+void Generation::AddRouting(const RowActivations& row) {
+  MONET_CHECK(!finished_ && !row.fault);
+  delta_.routing.insert(delta_.routing.end(), row.routers.begin(), row.routers.end());
+  if (explaining() && ++explained_tokens_ == PrefillTokens(request_)) Finish(FinishReason::kStop);
 }
 
 void Generation::AddPromptLogprob(const RowResult& row) {

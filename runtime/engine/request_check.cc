@@ -36,6 +36,24 @@ absl::Status CheckStops(const EngineRequest& request, int32_t vocabulary) {
   return CheckIds(request.stop_token_ids, "stop_token_ids", vocabulary);
 }
 
+absl::Status CheckRouting(const EngineRequest& request) {
+  if (!request.routing) {
+    if (request.kind != EngineRequest::Kind::kExplain) return absl::OkStatus();
+    return Error(absl::StatusCode::kInternal, "the request does not say which routing it wants");
+  }
+  const RoutingSelection& selection = *request.routing;
+  if (selection.top_n < 1 || selection.top_n > limits::kMaxExplainTopN) {
+    return InvalidArgument("routing.top_n is {}, must be from 1 to {}", selection.top_n,
+                           limits::kMaxExplainTopN);
+  }
+  // A negation, so that a value that is no number is refused.
+  if (!(selection.min_weight >= 0 && selection.min_weight <= limits::kMaxRoutingMinWeight)) {
+    return InvalidArgument("routing.min_weight is {}, must be from 0 to {}", selection.min_weight,
+                           limits::kMaxRoutingMinWeight);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckMinTokens(const EngineRequest& request, int32_t vocabulary) {
   if (request.min_tokens < 0 || request.min_tokens > request.max_tokens) {
     return InvalidArgument("min_tokens is {}, must be from 0 to max_tokens, {}", request.min_tokens,
@@ -70,7 +88,8 @@ absl::Status CheckEngineRequest(const EngineRequest& request, int32_t vocabulary
     return InvalidArgument("priority is {}, must be from 0 to {}", request.priority,
                            limits::kMaxPriority);
   }
-  if (score) return absl::OkStatus();
+  MONET_RETURN_IF_ERROR(CheckRouting(request));
+  if (request.kind != EngineRequest::Kind::kGenerate) return absl::OkStatus();
   if (request.max_tokens < 1 || request.max_tokens > max_context - prompt) {
     return InvalidArgument(
         "max_tokens is {}, must be from 1 to {} (the context's {} less {} prompt tokens)",

@@ -79,6 +79,7 @@ struct Forward::Impl {
   void Attend(int32_t layer);
   void RunExperts(int32_t layer);
   void Route(int32_t router);
+  void KeepRouting();
   void Logits(const StepBatch& batch);
   void RmsNorm(const float* x, const int32_t* rows, int32_t count, const float* weight, float* out);
   void MatMul(const float* x, const kernels::Matrix& weight, const float* residual, int32_t count,
@@ -125,10 +126,16 @@ struct Forward::Impl {
   kernels::RowMap rows;
   kernels::MaskTable masks;
   bool any_mask = false;
+  std::span<const int32_t> routing_wanted;  // rows, of the batch
 
   // Host copies of the results.
   std::vector<float> logits_host;   // (N, V)
   std::vector<float> removed_host;  // (T)
+  RoutingRows routing_host;
+  // One row of `routing`; empty until routing is asked for.
+  std::vector<int32_t> row_count;   // (2, H)
+  std::vector<uint16_t> row_index;  // (2, H, E)
+  std::vector<float> row_gate;      // (2, H, E)
 };
 
 absl::Status Forward::Impl::Allocate() {
@@ -224,6 +231,10 @@ void Forward::Impl::CheckBatch(const StepBatch& batch) const {
     MONET_CHECK(batch.logit_rows[n] >= 0 && batch.logit_rows[n] < tokens);
     MONET_CHECK(n == 0 || batch.logit_rows[n - 1] < batch.logit_rows[n]);
   }
+  for (size_t n = 0; n < batch.routing_rows.size(); ++n) {
+    MONET_CHECK(batch.routing_rows[n] >= 0 && batch.routing_rows[n] < tokens);
+    MONET_CHECK(n == 0 || batch.routing_rows[n - 1] < batch.routing_rows[n]);
+  }
 }
 
 void Forward::Impl::CopyBatch(const StepBatch& batch) {
@@ -240,6 +251,10 @@ void Forward::Impl::CopyBatch(const StepBatch& batch) {
           .table_stride = batch.table_stride};
   any_mask = std::any_of(batch.mask_slots.begin(), batch.mask_slots.end(),
                          [](int32_t slot) { return slot >= 0; });
+  routing_wanted = batch.routing_rows;
+  if (!routing_wanted.empty()) {
+    routing_host.Begin(static_cast<int32_t>(routing_wanted.size()), config.routing_heads);
+  }
   std::fill_n(removed_host.begin(), rows.tokens, 0.0f);
   if (any_mask) backend->CopyIn(removed, removed_host.data(), rows.tokens * sizeof(float));
 }
@@ -297,6 +312,7 @@ void Forward::Impl::Route(int32_t router) {
                   .experts = config.experts,
                   .out = routing});
   ObserveRouting(router);
+  KeepRouting();
   if (!any_mask) return;
   backend->RemovedWeight({.routing = routing,
                           .masks = masks,
@@ -305,6 +321,23 @@ void Forward::Impl::Route(int32_t router) {
                           .routing_heads = config.routing_heads,
                           .experts = config.experts,
                           .removed = removed});
+}
+
+// Row by row, since the lists lie far apart and few rows ask.
+void Forward::Impl::KeepRouting() {
+  if (routing_wanted.empty()) return;
+  const size_t lists = size_t{2} * config.routing_heads;
+  const size_t entries = lists * config.experts;
+  row_count.resize(lists);
+  row_index.resize(entries);
+  row_gate.resize(entries);
+  for (const size_t row : routing_wanted) {
+    backend->CopyOut(row_count.data(), routing.count + row * lists, lists * sizeof(int32_t));
+    backend->CopyOut(row_index.data(), routing.index + row * entries, entries * sizeof(uint16_t));
+    backend->CopyOut(row_gate.data(), routing.gate + row * entries, entries * sizeof(float));
+    backend->Synchronize();
+    routing_host.Add(row_count, row_index, row_gate, config.experts);
+  }
 }
 
 void Forward::Impl::RunExperts(int32_t layer) {
@@ -431,7 +464,8 @@ StepOutput Forward::Run(const StepBatch& batch) {
   m.backend->Synchronize();
   const size_t logit_count = batch.logit_rows.size() * m.config.vocabulary;
   return {.logits = std::span<const float>(m.logits_host).first(logit_count),
-          .removed_weight = std::span<const float>(m.removed_host).first(tokens)};
+          .removed_weight = std::span<const float>(m.removed_host).first(tokens),
+          .routing = batch.routing_rows.empty() ? nullptr : &m.routing_host};
 }
 
 }  // namespace monet

@@ -13,7 +13,7 @@
 
 namespace monet {
 
-// Sees intermediate results, for tests, dumps and Explain. Pointers are host memory, valid during
+// Sees intermediate results, for tests and dumps. Pointers are host memory, valid during
 // the call.
 class ForwardObserver {
  public:

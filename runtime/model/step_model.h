@@ -8,6 +8,7 @@
 
 #include "runtime/base/status.h"
 #include "runtime/policy/expert_mask.h"
+#include "runtime/policy/routing_rows.h"
 
 namespace monet {
 
@@ -19,7 +20,8 @@ struct StepBatch {
   std::vector<int32_t> mask_slots;    // (T) -1: no mask
   std::vector<int32_t> block_tables;  // (S, table_stride)
   int32_t table_stride = 0;
-  std::vector<int32_t> logit_rows;  // (N) rows whose logits are wanted, ascending
+  std::vector<int32_t> logit_rows;    // (N) rows whose logits are wanted, ascending
+  std::vector<int32_t> routing_rows;  // rows whose routing is wanted, ascending
 
   int32_t tokens() const { return static_cast<int32_t>(token_ids.size()); }
   void Clear() {
@@ -30,6 +32,7 @@ struct StepBatch {
     block_tables.clear();
     table_stride = 0;
     logit_rows.clear();
+    routing_rows.clear();
   }
 };
 
@@ -38,6 +41,8 @@ struct StepOutput {
   std::span<const float> logits;          // (N, V)
   std::span<const float> removed_weight;  // (T) routing weight removed by the row's mask, summed
                                           // over routers and routing heads; at most R·H
+  const RoutingRows* routing =
+      nullptr;  // of routing_rows, in their order; null when there are none
 };
 
 // Fixed sizes of a model's working memory.

@@ -38,6 +38,8 @@ struct Arrival {
   std::string cache_domain;    // carried to the sequence
   bool score = false;          // prefill only, logits of every row; otherwise of the last row
   bool prompt_logits = false;  // logits of every row of the prompt, then generation
+  bool explain = false;        // prefill only, no logits
+  int32_t max_chunk = 0;       // most rows of its prompt in one step; 0: as many as fit
   int32_t prompt_tokens = 0;   // rows to prefill, at least 1
   int32_t reserve_tokens = 0;  // positions that it may come to use, at least prompt_tokens
   std::optional<Digest> mask;  // nullopt: no expert is removed, no slot is needed
@@ -50,9 +52,9 @@ struct Arrival {
 // What happened since the last Step. Ids that are not (or no longer) known are ignored everywhere.
 // Arrivals are taken in before cancels: a request may come and be cancelled between two steps.
 struct StepEvents {
-  // Sequences of the last plan that need no more rows. A score sequence is finished by the plan
-  // that prefills its last row and must be named here. Every other one of the plan goes on; a
-  // generating one has its next token.
+  // Sequences of the last plan that need no more rows. One that only prefills (score, explain) is
+  // finished by the plan that runs its last row and must be named here. Every other one of the
+  // plan goes on; a generating one has its next token.
   std::vector<SequenceId> finished;
   std::optional<std::chrono::nanoseconds> step_duration;  // of the last plan, when it had rows
   std::vector<SequenceId> cancels;

@@ -203,7 +203,8 @@ void Scheduler::PlanDecode() {
     if (sequence.prefilling()) {
       prompts_wait = true;
     } else {
-      MONET_CHECK(!sequence.request.score);  // it should have been reported as finished
+      // It should have been reported as finished.
+      MONET_CHECK(!sequence.request.score && !sequence.request.explain);
       ready.push_back(&sequence);
     }
   }
@@ -234,8 +235,11 @@ void Scheduler::PlanPrefill() {
     const int32_t remaining = sequence.request.prompt_tokens - sequence.computed;
     const int32_t logit_room = options_.max_logit_rows - plan_.logit_rows;
     int32_t count = std::min(remaining, budget);
+    if (sequence.request.max_chunk > 0) count = std::min(count, sequence.request.max_chunk);
     RowLogits logits = RowLogits::kNone;
-    if (sequence.request.score || sequence.request.prompt_logits) {
+    if (sequence.request.explain) {
+      // Its rows have no logits.
+    } else if (sequence.request.score || sequence.request.prompt_logits) {
       count = std::min(count, logit_room);
       logits = RowLogits::kAll;
     } else if (count == remaining) {

@@ -15,6 +15,9 @@ namespace monet {
 class HashModel final : public StepModel {
  public:
   static constexpr double kRoutingWeight = 6;
+  static constexpr int32_t kRouters = 2;
+  static constexpr int32_t kHeads = 3;
+  static constexpr int32_t kExperts = 4;  // a side
 
   // `on_run` is called with the rows of every step, before it: to let time pass, wait or throw.
   HashModel(const StepLimits& limits, int32_t vocabulary,
@@ -26,7 +29,7 @@ class HashModel final : public StepModel {
     for (uint64_t& mask : masks_) mask = Garbage();
   }
 
-  // The logits of every row with this token are not numbers.
+  // The logits and gates of every row with this token are not numbers.
   void set_bad_token(int32_t id) { bad_token_ = id; }
   int64_t masks_set() const { return masks_set_; }
   int64_t blocks_poisoned() const { return blocks_poisoned_; }
@@ -63,7 +66,9 @@ class HashModel final : public StepModel {
         logits_.push_back(batch.token_ids[row] == bad_token_ ? logit / 0.0f : logit);
       }
     }
-    return {logits_, removed_};
+    if (batch.routing_rows.empty()) return {logits_, removed_};
+    Route(batch, states);
+    return {logits_, removed_, &routing_};
   }
 
  private:
@@ -89,9 +94,34 @@ class HashModel final : public StepModel {
     MONET_CHECK(static_cast<int32_t>(batch.block_tables.size()) <=
                 batch.table_stride * limits_.max_sequences);
     MONET_CHECK(static_cast<int32_t>(batch.logit_rows.size()) <= limits_.max_logit_rows);
+    for (int32_t row : batch.routing_rows) MONET_CHECK(row >= 0 && row < batch.tokens());
     for (size_t t = 1; t < tokens; ++t) {
       MONET_CHECK(batch.sequences[t] != batch.sequences[t - 1] ||
                   batch.positions[t] == batch.positions[t - 1] + 1);
+    }
+  }
+
+  // Of few sizes, so that many pairs weigh the same.
+  void Route(const StepBatch& batch, const std::vector<uint64_t>& states) {
+    routing_.Begin(static_cast<int32_t>(batch.routing_rows.size()), kHeads);
+    for (int32_t router = 0; router < kRouters; ++router) {
+      for (int32_t row : batch.routing_rows) {
+        std::vector<int32_t> count;
+        std::vector<uint16_t> index(2 * kHeads * kExperts);
+        std::vector<float> gate(index.size());
+        for (size_t list = 0; list < 2 * kHeads; ++list) {
+          const uint64_t hash = Mix(states[row], 1000 + router * 100 + list);
+          count.push_back(0);
+          for (uint16_t n = 0; n < kExperts; ++n) {
+            if (n != hash % kExperts && (hash >> (8 + n)) % 2 == 0) continue;
+            const size_t at = list * kExperts + static_cast<size_t>(count.back()++);
+            index[at] = n;
+            gate[at] = static_cast<float>((hash >> (16 + 4 * n)) % 8) / 8;
+            if (batch.token_ids[row] == bad_token_) gate[at] /= 0.0f;
+          }
+        }
+        routing_.Add(count, index, gate, kExperts);
+      }
     }
   }
 
@@ -127,6 +157,7 @@ class HashModel final : public StepModel {
   std::vector<uint64_t> masks_;  // (slots)
   std::vector<float> logits_;
   std::vector<float> removed_;
+  RoutingRows routing_;
   int64_t masks_set_ = 0;
   int64_t blocks_poisoned_ = 0;
 };

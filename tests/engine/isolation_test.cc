@@ -160,6 +160,10 @@ class Mix {
   EngineRequest RandomRequest() {
     EngineRequest request;
     if (Range(1, 5) == 1) request.kind = EngineRequest::Kind::kScore;
+    if (Range(1, 6) == 1) request.kind = EngineRequest::Kind::kExplain;
+    if (request.kind == EngineRequest::Kind::kExplain || Range(1, 3) == 1) {
+      request.routing = RoutingSelection{.top_n = Range(1, 200)};
+    }
     request.prompt_ids = {1};
     for (int32_t n = Range(2, 50); n > 0; --n) request.prompt_ids.push_back(Range(3, 4095));
     request.mask = RandomMask();
@@ -223,6 +227,7 @@ class Mix {
     if (got.result->status.code() == absl::StatusCode::kCancelled) {
       EXPECT_TRUE(IsPrefix(got.token_ids, alone.token_ids));
       EXPECT_TRUE(IsPrefix(Bits(got.logprobs), Bits(alone.logprobs)));
+      EXPECT_TRUE(IsPrefix(got.routing, alone.routing));
       return;
     }
     ASSERT_TRUE(got.result->status.ok()) << Message(got.result->status);
@@ -232,6 +237,7 @@ class Mix {
     EXPECT_EQ(Bits(got.prompt.logprobs), Bits(alone.prompt.logprobs));
     EXPECT_EQ(Bits(Flat(got.prompt.top)), Bits(Flat(alone.prompt.top)));
     EXPECT_EQ(Bits(Flat(got.top_logprobs)), Bits(Flat(alone.top_logprobs)));
+    EXPECT_EQ(got.routing, alone.routing);
     EXPECT_EQ(got.result->usage.removed_weight_share, alone.result->usage.removed_weight_share);
   }
 

@@ -20,6 +20,7 @@ struct Record {
   std::vector<float> logprobs;
   std::vector<std::vector<SampledToken>> top_logprobs;
   PromptLogprobs prompt;
+  std::vector<TokenActivation> routing;
   int deltas = 0;
   std::optional<EngineResult> result;  // once it has ended
 };
@@ -37,7 +38,8 @@ class RecordingSink : public EngineSink {
     const std::lock_guard lock(mutex_);
     EXPECT_NE(room_, 0) << "a delta without room";
     EXPECT_FALSE(record_.result) << "a delta after the end";
-    EXPECT_FALSE(delta.token_ids.empty() && delta.prompt.token_ids.empty());
+    EXPECT_FALSE(delta.token_ids.empty() && delta.prompt.token_ids.empty() &&
+                 delta.routing.empty());
     EXPECT_TRUE(delta.prompt.token_ids.empty() || record_.token_ids.empty());
     if (room_ > 0) --room_;
     record_.text += delta.text;
@@ -48,6 +50,7 @@ class RecordingSink : public EngineSink {
     Append(delta.prompt.token_ids, &record_.prompt.token_ids);
     Append(delta.prompt.logprobs, &record_.prompt.logprobs);
     Append(delta.prompt.top, &record_.prompt.top);
+    Append(delta.routing, &record_.routing);
     ++record_.deltas;
     changed_.notify_all();
   }

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "runtime/engine/engine_core.h"
+#include "runtime/limits.h"
 #include "tests/engine/hash_model.h"
 #include "tests/engine/recording_sink.h"
 
@@ -115,8 +116,11 @@ class World {
   EngineRequest RandomRequest() {
     EngineRequest request;
     if (OneIn(5)) request.kind = EngineRequest::Kind::kScore;
+    if (OneIn(8)) request.kind = EngineRequest::Kind::kExplain;
+    const bool explain = request.kind == EngineRequest::Kind::kExplain;
+    if (explain || OneIn(4)) AddRouting(&request);
     const bool score = request.kind == EngineRequest::Kind::kScore;
-    const int32_t prompt = Range(score ? 2 : 1, limits_.max_context - (score ? 0 : 1));
+    const int32_t prompt = Range(score ? 2 : 1, limits_.max_context - (score || explain ? 0 : 1));
     const int32_t bound = OneIn(12) ? kVocabulary : kBadToken;  // few prompts have the bad token
     for (int n = 0; n < prompt; ++n) request.prompt_ids.push_back(Range(0, bound - 1));
     // Few distinct prompts, so that only the mask tells some requests apart.
@@ -127,7 +131,8 @@ class World {
     request.max_mask_slots = Range(0, 2);
     request.mask = masks_[Range(0, static_cast<int32_t>(masks_.size()) - 1)];
     if (OneIn(8)) request.deadline = now_ + std::chrono::milliseconds(Range(0, 60));
-    if (score) return request;
+    if (score || explain) return request;
+    request.prompt_routing = OneIn(2);
     request.max_tokens = Range(1, limits_.max_context - prompt);
     request.seed = random_();
     if (OneIn(3)) request.sample = static_cast<uint32_t>(Range(1, 15));
@@ -144,6 +149,13 @@ class World {
     if (OneIn(5)) request.min_tokens = Range(0, request.max_tokens);
     request.ignore_eos = OneIn(6);
     return request;
+  }
+
+  void AddRouting(EngineRequest* request) {
+    request->routing = RoutingSelection{.top_n = Range(1, 20)};
+    // So large that a chunk has only a few rows.
+    if (OneIn(4)) request->routing->top_n = Range(4000, limits::kMaxExplainTopN);
+    if (OneIn(3)) request->routing->min_weight = Range(0, 10) / 8.0;
   }
 
   void AddPenalties(SamplingParams* sampling) {
@@ -262,6 +274,7 @@ class World {
     EXPECT_TRUE(Agree(Bits(got.prompt.logprobs), Bits(alone.prompt.logprobs)));
     EXPECT_TRUE(Agree(Bits(Flat(got.prompt.top)), Bits(Flat(alone.prompt.top))));
     EXPECT_TRUE(Agree(Bits(Flat(got.top_logprobs)), Bits(Flat(alone.top_logprobs))));
+    EXPECT_TRUE(Agree(got.routing, alone.routing));
     if (code == absl::StatusCode::kCancelled || code == absl::StatusCode::kDeadlineExceeded) return;
     EXPECT_EQ(code, alone.result->status.code());
     if (!got.result->status.ok()) return;
@@ -272,6 +285,7 @@ class World {
     EXPECT_EQ(Bits(got.prompt.logprobs), Bits(alone.prompt.logprobs));
     EXPECT_EQ(Bits(Flat(got.prompt.top)), Bits(Flat(alone.prompt.top)));
     EXPECT_EQ(Bits(Flat(got.top_logprobs)), Bits(Flat(alone.top_logprobs)));
+    EXPECT_EQ(got.routing, alone.routing);
     EXPECT_EQ(got.result->finish_reason, alone.result->finish_reason);
     EXPECT_EQ(got.result->stop_string, alone.result->stop_string);
     EXPECT_EQ(got.result->stop_token_id, alone.result->stop_token_id);
@@ -286,7 +300,10 @@ class World {
     if (client.request.min_tokens > 0) ++events_seen["min tokens"];
     if (!record.prompt.token_ids.empty()) ++events_seen["prompt logprobs"];
     if (!record.top_logprobs.empty()) ++events_seen["top logprobs"];
-    if (client.request.kind == EngineRequest::Kind::kScore) {
+    CountRouting(client, record);
+    if (client.request.kind == EngineRequest::Kind::kExplain) {
+      ++events_seen["explained"];
+    } else if (client.request.kind == EngineRequest::Kind::kScore) {
       ++events_seen["scored"];
     } else if (!record.result->stop_string.empty()) {
       ++events_seen["stop string"];
@@ -294,6 +311,30 @@ class World {
       ++events_seen["stop token"];
     } else {
       ++events_seen["length"];
+    }
+  }
+
+  // Of every token that was run, and of no other.
+  static void CountRouting(const Client& client, const Record& record) {
+    const EngineRequest& request = client.request;
+    if (!request.routing) {
+      EXPECT_TRUE(record.routing.empty());
+      return;
+    }
+    ++events_seen["routing"];
+    const auto prompt = static_cast<int32_t>(request.prompt_ids.size());
+    int32_t first = 0;
+    int32_t end = prompt;
+    if (request.kind == EngineRequest::Kind::kScore) end = prompt - 1;
+    if (request.kind == EngineRequest::Kind::kGenerate) {
+      if (!request.prompt_routing) first = prompt;
+      end = prompt + record.result->usage.completion_tokens - 1;
+    }
+    ASSERT_EQ(std::ssize(record.routing), (end - first) * HashModel::kRouters);
+    for (int32_t n = 0; n < std::ssize(record.routing); ++n) {
+      EXPECT_EQ(record.routing[n].position, first + n / HashModel::kRouters);
+      EXPECT_EQ(record.routing[n].router, n % HashModel::kRouters);
+      EXPECT_LE(std::ssize(record.routing[n].experts), request.routing->top_n);
     }
   }
 
@@ -322,7 +363,7 @@ TEST(Simulation, EveryRequestGetsWhatItGetsAlone) {
   for (const char* event :
        {"queue full", "stalled", "blocks reused", "masks set", "OK", "CANCELLED",
         "DEADLINE_EXCEEDED", "INTERNAL", "scored", "stop string", "stop token", "length",
-        "penalties", "min tokens", "prompt logprobs", "top logprobs"}) {
+        "penalties", "min tokens", "prompt logprobs", "top logprobs", "routing", "explained"}) {
     EXPECT_GE(events_seen[event], 100) << event;
   }
 }
