@@ -21,7 +21,7 @@ using std::chrono::milliseconds;
 using testing::HasSubstr;
 
 constexpr int32_t kVocabulary = 48;
-constexpr MaskShape kShape{.routers = 1, .experts = 4};
+constexpr MaskShape kShape{.routers = HashModel::kRouters, .experts = HashModel::kExperts};
 
 StepLimits TestLimits() {
   StepLimits limits;
@@ -51,7 +51,7 @@ EngineRequest Generate(int32_t max_tokens, uint64_t seed = 1) {
 }
 
 std::shared_ptr<const ExpertMask> Mask(uint8_t byte) {
-  return *ExpertMask::FromBitmap(kShape, {byte, byte});
+  return *ExpertMask::FromBitmap(kShape, {byte, byte, byte, byte});
 }
 
 // Lets the test hold the engine's thread inside a step.
@@ -206,6 +206,7 @@ TEST_F(EngineTest, SamplesOfOneRequestDifferRepeatAndScoreThePromptOnce) {
   Start();
   EngineRequest request = Generate(20);
   request.prompt_logprobs = true;
+  request.routing = RoutingSelection{.top_n = 3};
   const auto run = [&] {
     std::vector<std::shared_ptr<RecordingSink>> sinks;
     for (int n = 0; n < 4; ++n) sinks.push_back(std::make_shared<RecordingSink>());
@@ -225,6 +226,9 @@ TEST_F(EngineTest, SamplesOfOneRequestDifferRepeatAndScoreThePromptOnce) {
     EXPECT_EQ(first[n].token_ids, second[n].token_ids);
     EXPECT_EQ(first[n].logprobs, second[n].logprobs);
     EXPECT_EQ(first[n].prompt.token_ids.size(), n == 0 ? 2u : 0u);
+    // 3 tokens of the prompt, and all of the completion's 20 but the last.
+    EXPECT_EQ(first[n].routing.size(), (n == 0 ? 22u : 19u) * HashModel::kRouters);
+    EXPECT_EQ(first[n].routing, second[n].routing);
     distinct.insert(first[n].token_ids);
   }
   EXPECT_EQ(distinct.size(), 4u);

@@ -67,8 +67,10 @@ class Load {
       Model model;
       model.arrival.id = next_id_++;
       model.arrival.score = Range(0, 4) == 0;
+      model.arrival.explain = !model.arrival.score && Range(0, 5) == 0;
+      if (Range(0, 3) == 0) model.arrival.max_chunk = Range(1, 8);
       model.arrival.prompt_tokens = Range(1, options_.max_context - 1);
-      if (!model.arrival.score) {
+      if (!model.arrival.score && !model.arrival.explain) {
         model.generate = Range(1, options_.max_context - model.arrival.prompt_tokens);
       }
       model.arrival.reserve_tokens = model.arrival.prompt_tokens + model.generate;
@@ -163,6 +165,9 @@ class Load {
       prefill_seen = prefill;
       if (prefill) {
         ASSERT_LE(rows.first_position + rows.count, model.arrival.prompt_tokens);
+        if (model.arrival.max_chunk > 0) {
+          EXPECT_LE(rows.count, model.arrival.max_chunk);
+        }
       } else {
         ASSERT_EQ(rows.count, 1);
       }
@@ -186,7 +191,9 @@ class Load {
   }
 
   void CheckLogits(const PlanRows& rows, const Model& model) {
-    if (model.arrival.score) {
+    if (model.arrival.explain) {
+      EXPECT_EQ(rows.logits, RowLogits::kNone);
+    } else if (model.arrival.score) {
       EXPECT_EQ(rows.logits, RowLogits::kAll);
     } else {
       EXPECT_EQ(rows.logits,

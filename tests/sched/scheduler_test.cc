@@ -122,6 +122,21 @@ TEST(Scheduler, ScoresWithLogitsOfEveryRowWithinTheLimit) {
   EXPECT_THAT(driver.Rows(), ElementsAre("2:3+1l"));
 }
 
+TEST(Scheduler, ExplainsWithoutLogitsInChunksOfItsOwnSize) {
+  Driver driver(SmallOptions());
+  Arrival arrival{.id = 1, .explain = true};
+  arrival.prompt_tokens = 12;
+  arrival.reserve_tokens = 12;
+  arrival.max_chunk = 5;
+  driver.events.arrivals.push_back(arrival);
+  driver.Generate(2, 7, 8);
+  EXPECT_THAT(driver.Rows(), ElementsAre("1:0+5", "2:0+7l"));
+  EXPECT_THAT(driver.Rows(), ElementsAre("2:7+1l", "1:5+5"));
+  EXPECT_THAT(driver.Rows(), ElementsAre("2:8+1l", "1:10+2"));
+  driver.events.finished = {1};
+  EXPECT_THAT(driver.Rows(), ElementsAre("2:9+1l"));
+}
+
 TEST(Scheduler, ChunksFollowStepTimeBesideDecodeRows) {
   SchedulerOptions options = SmallOptions();
   options.step_target = milliseconds(10);
