@@ -1,13 +1,6 @@
 """The API from a second client: Python's grpcio, with stubs made from proto/ at test time."""
 
-import importlib
-import os
-import pathlib
-import re
 import signal
-import subprocess
-import sys
-import time
 
 import grpc
 import pytest
@@ -18,9 +11,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from grpc_status import rpc_status
-from grpc_tools import protoc
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from server_process import Server, generate_api
+
 PROMPT = "def get_queryset(self):\n    "
 MANY_TOKENS = 480
 SERVICES = ["", "monet.v1.GenerationService", "monet.v1.PolicyService"]
@@ -28,43 +21,7 @@ SERVICES = ["", "monet.v1.GenerationService", "monet.v1.PolicyService"]
 
 @pytest.fixture(scope="session")
 def api(tmp_path_factory):
-    """The generated modules."""
-    out = tmp_path_factory.mktemp("stubs")
-    protos = sorted(str(path.relative_to(ROOT / "proto"))
-                    for path in (ROOT / "proto/monet/v1").glob("*.proto"))
-    arguments = ["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    assert protoc.main(arguments + protos) == 0
-    sys.path.insert(0, str(out))
-
-    class Modules:
-        generation = importlib.import_module("monet.v1.generation_pb2")
-        generation_grpc = importlib.import_module("monet.v1.generation_pb2_grpc")
-        policy = importlib.import_module("monet.v1.policy_pb2")
-        policy_grpc = importlib.import_module("monet.v1.policy_pb2_grpc")
-
-    return Modules
-
-
-class Server:
-    """A server process on free ports."""
-
-    def __init__(self, directory):
-        self.log = directory / "out"
-        with open(self.log, "wb") as out:
-            self.process = subprocess.Popen(
-                [os.environ["MONET_SERVER_BINARY"], "--model", ROOT / "models/demo",
-                 "--policies", ROOT / "policies", "--listen", "127.0.0.1:0"],
-                stdout=out, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while "\nready\n" not in self.log.read_text():
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        self.address = re.search(r"^  grpc +(\S+)$", self.log.read_text(), re.M).group(1)
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+    return generate_api(tmp_path_factory.mktemp("stubs"))
 
 
 @pytest.fixture(scope="session")
