@@ -35,6 +35,8 @@ struct EngineRequest {
   std::string cache_domain;  // whose cached prefixes may be shared (tenant unless configured)
   std::vector<int32_t> prompt_ids;         // at least one; ids in [0, V)
   std::shared_ptr<const ExpertMask> mask;  // never null
+  // Measured, not applied; null: none. See EngineUsage::shadow_weight_share.
+  std::shared_ptr<const ExpertMask> shadow;
   Clock::time_point deadline = Clock::time_point::max();
   double weight = 1;           // the tenant's share against others', above 0
   int32_t priority = 0;        // 0 to limits::kMaxPriority: a head start, see Scheduler
@@ -87,8 +89,11 @@ struct EngineUsage {
   int32_t prompt_tokens = 0;
   int32_t completion_tokens = 0;
   int32_t cached_tokens = 0;  // prompt tokens read from the prefix cache
-  double removed_weight_share =
-      0;  // routing weight removed by the mask / all, over computed tokens
+  // Routing weight removed by the mask / all, over computed tokens.
+  double removed_weight_share = 0;
+  // The same that the shadow would remove of this run's routing; absent when there was no shadow,
+  // or no slot for it when the request started.
+  std::optional<double> shadow_weight_share;
 };
 
 // How a request ended. status OK: finish_reason is meaningful. Otherwise RESOURCE_EXHAUSTED,

@@ -20,6 +20,7 @@ SchedulerOptions OptionsOf(const StepLimits& limits, const EngineOptions& option
   result.kv_blocks = limits.kv_blocks;
   result.block_size = limits.block_size;
   result.mask_slots = limits.mask_slots;
+  result.shadow_slots = limits.shadow_slots;
   result.max_queue = options.max_queue;
   result.max_bypass = options.max_bypass;
   result.step_target = options.step_target;
@@ -37,6 +38,11 @@ size_t RoutingRowsOf(const PlanRows& rows, const Generation& generation) {
     count += generation.WantsRouting(rows.first_position + n) ? 1 : 0;
   }
   return count;
+}
+
+bool AllFinite(std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [](float value) { return std::isfinite(value); });
 }
 
 // Rows of one step, so that their activations stay within limits::kMaxStepActivations.
@@ -70,6 +76,7 @@ Arrival EngineCore::ArrivalOf(RequestId id, const EngineRequest& request) {
   arrival.reserve_tokens = arrival.prompt_tokens;
   if (request.kind == EngineRequest::Kind::kGenerate) arrival.reserve_tokens += request.max_tokens;
   if (!request.mask->empty()) arrival.mask = request.mask->digest();
+  if (request.shadow != nullptr) arrival.shadow = request.shadow->digest();
   arrival.deadline = request.deadline;
   arrival.weight = request.weight;
   arrival.priority = request.priority;
@@ -123,7 +130,8 @@ bool EngineCore::PlanStep() {
   plan_ = &scheduler_.Step(step_start_, events);
   EndPlanned(*plan_);
   for (const SlotFill& fill : plan_->fills) {
-    executor_->SetMask(fill.slot, *requests_.at(fill.id).generation.request().mask);
+    const EngineRequest& request = requests_.at(fill.id).generation.request();
+    executor_->SetMask(fill.slot, fill.shadow ? *request.shadow : *request.mask);
   }
   return !plan_->rows.empty() || !plan_->ended.empty();
 }
@@ -193,6 +201,7 @@ void EngineCore::BuildWork(const StepPlan& plan) {
       batch.positions.push_back(position);
       batch.sequences.push_back(static_cast<int32_t>(sequence));
       batch.mask_slots.push_back(rows.mask_slot);
+      batch.shadow_slots.push_back(rows.shadow_slot);
     }
     AddTable(rows.blocks);
   }
@@ -238,12 +247,11 @@ void EngineCore::TakeResults(const StepPlan& plan, const StepResult& result,
 
 bool EngineCore::TakeRows(const PlanRows& rows, const StepResult& result, Cursor cursor,
                           Clock::time_point now, Generation* generation) {
-  const std::span<const float> removed =
-      std::span(result.removed_weight).subspan(cursor.row, rows.count);
-  if (!std::all_of(removed.begin(), removed.end(), [](float w) { return std::isfinite(w); })) {
-    return false;
-  }
+  const auto removed = std::span(result.removed_weight).subspan(cursor.row, rows.count);
+  const auto shadow = std::span(result.shadow_weight).subspan(cursor.row, rows.count);
+  if (!AllFinite(removed) || !AllFinite(shadow)) return false;
   generation->AddRemovedWeight(removed);
+  if (rows.shadow_slot >= 0) generation->AddShadowWeight(shadow);
   for (size_t n = 0; n < RoutingRowsOf(rows, *generation); ++n) {
     const RowActivations& activations = result.routing[cursor.routing + n];
     if (activations.fault) return false;

@@ -21,6 +21,7 @@ Executor::Ticket SyncExecutor::Submit(const StepWork& work) {
   result_.status = absl::OkStatus();
   result_.rows.clear();
   result_.removed_weight.clear();
+  result_.shadow_weight.clear();
   result_.routing.clear();
   try {
     Run(work);
@@ -34,7 +35,9 @@ Executor::Ticket SyncExecutor::Submit(const StepWork& work) {
 void SyncExecutor::Run(const StepWork& work) {
   const StepOutput output = model_->Run(work.batch);
   MONET_CHECK(output.removed_weight.size() == work.batch.token_ids.size());
+  MONET_CHECK(output.shadow_weight.size() == work.batch.token_ids.size());
   result_.removed_weight.assign(output.removed_weight.begin(), output.removed_weight.end());
+  result_.shadow_weight.assign(output.shadow_weight.begin(), output.shadow_weight.end());
   TakeLogits(work, output);
   TakeRouting(work, output);
 }

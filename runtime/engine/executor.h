@@ -60,6 +60,7 @@ struct StepResult {
   absl::Status status;
   std::vector<RowResult> rows;          // (N)
   std::vector<float> removed_weight;    // (T)
+  std::vector<float> shadow_weight;     // (T)
   std::vector<RowActivations> routing;  // one for each of the work's
 };
 

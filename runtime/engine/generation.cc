@@ -67,6 +67,11 @@ void Generation::AddRemovedWeight(std::span<const float> removed_weight) {
   computed_rows_ += static_cast<int64_t>(removed_weight.size());
 }
 
+void Generation::AddShadowWeight(std::span<const float> shadow_weight) {
+  for (float weight : shadow_weight) shadow_weight_ += weight;
+  has_shadow_ = true;
+}
+
 void Generation::AddRow(const RowResult& row, Clock::time_point now) {
   MONET_CHECK(!finished_ && !row.fault);
   if (!scoring() && IsPromptRow(scored_tokens_)) return AddPromptLogprob(row);
@@ -141,6 +146,7 @@ EngineResult Generation::Result(absl::Status status, double routing_weight,
   const double all = routing_weight * static_cast<double>(computed_rows_);
   // Rounding may leave the gates' sum above one.
   if (all > 0) result.usage.removed_weight_share = std::clamp(removed_weight_ / all, 0.0, 1.0);
+  if (has_shadow_) result.usage.shadow_weight_share = std::clamp(shadow_weight_ / all, 0.0, 1.0);
   return result;
 }
 

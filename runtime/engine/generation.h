@@ -36,6 +36,8 @@ class Generation {
   void Begin(Clock::time_point now);
   // (rows) of a step.
   void AddRemovedWeight(std::span<const float> removed_weight);
+  // (rows) of a step, when it ran with its shadow.
+  void AddShadowWeight(std::span<const float> shadow_weight);
   // The result of the next row of logits. REQUIRES: no fault, not finished().
   void AddRow(const RowResult& row, Clock::time_point now);
   // The routing of the next row that wants it. REQUIRES: no fault, not finished().
@@ -73,6 +75,8 @@ class Generation {
   bool begun_ = false;
   bool has_first_token_ = false;
   double removed_weight_ = 0;
+  double shadow_weight_ = 0;
+  bool has_shadow_ = false;
   int64_t computed_rows_ = 0;
 };
 

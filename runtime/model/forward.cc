@@ -59,6 +59,7 @@ absl::StatusOr<StepLimits> CheckLimits(StepLimits limits, const ModelConfig& con
   MONET_RETURN_IF_ERROR(CheckRange("kv_blocks", limits.kv_blocks, 1, kMaxBlocks));
   MONET_RETURN_IF_ERROR(CheckRange("block_size", limits.block_size, 1, kMaxBlockSize));
   MONET_RETURN_IF_ERROR(CheckRange("mask_slots", limits.mask_slots, 0, kMaxMaskSlots));
+  MONET_RETURN_IF_ERROR(CheckRange("shadow_slots", limits.shadow_slots, 0, kMaxMaskSlots));
   return limits;
 }
 
@@ -72,6 +73,14 @@ struct Forward::Impl {
         limits(limits_in),
         memory(backend_in) {}
 
+  // Masks of rows, and the routing weight under them.
+  struct MaskUse {
+    int32_t* slots = nullptr;        // (T) device
+    float* weight = nullptr;         // (T) device
+    bool any = false;                // a row of the step has one
+    std::vector<float> weight_host;  // (T)
+  };
+
   absl::Status Allocate();
   void AllocateRouting();
   void CheckBatch(const StepBatch& batch) const;
@@ -79,6 +88,9 @@ struct Forward::Impl {
   void Attend(int32_t layer);
   void RunExperts(int32_t layer);
   void Route(int32_t router);
+  void BeginUse(const std::vector<int32_t>& slots, MaskUse* use);
+  void AddWeight(int32_t router, const MaskUse& use);
+  void EndUse(MaskUse* use);
   void KeepRouting();
   void Logits(const StepBatch& batch);
   void RmsNorm(const float* x, const int32_t* rows, int32_t count, const float* weight, float* out);
@@ -107,7 +119,6 @@ struct Forward::Impl {
   int32_t* token_ids = nullptr;    // (T)
   int32_t* positions = nullptr;    // (T)
   int32_t* sequences = nullptr;    // (T)
-  int32_t* mask_slots = nullptr;   // (T)
   int32_t* block_table = nullptr;  // (S, blocks a sequence can have)
   int32_t* logit_rows = nullptr;   // (N)
   float* hidden = nullptr;         // (T, D) residual stream
@@ -116,7 +127,6 @@ struct Forward::Impl {
   float* k = nullptr;              // (T, G, C)
   float* v = nullptr;              // (T, G, C)
   float* attention = nullptr;      // (T, A, C)
-  float* removed = nullptr;        // (T)
   float* logits = nullptr;         // (N, V)
   uint8_t* bitmaps = nullptr;      // (slots, R, bytes)
   kernels::KvCache cache;
@@ -125,12 +135,12 @@ struct Forward::Impl {
   // The step that is running.
   kernels::RowMap rows;
   kernels::MaskTable masks;
-  bool any_mask = false;
+  MaskUse applied;
+  MaskUse shadow;
   std::span<const int32_t> routing_wanted;  // rows, of the batch
 
   // Host copies of the results.
-  std::vector<float> logits_host;   // (N, V)
-  std::vector<float> removed_host;  // (T)
+  std::vector<float> logits_host;  // (N, V)
   RoutingRows routing_host;
   // One row of `routing`; empty until routing is asked for.
   std::vector<int32_t> row_count;   // (2, H)
@@ -145,7 +155,6 @@ absl::Status Forward::Impl::Allocate() {
   token_ids = memory.Alloc<int32_t>(tokens);
   positions = memory.Alloc<int32_t>(tokens);
   sequences = memory.Alloc<int32_t>(tokens);
-  mask_slots = memory.Alloc<int32_t>(tokens);
   block_table = memory.Alloc<int32_t>(static_cast<size_t>(limits.max_sequences) * TableStride());
   logit_rows = memory.Alloc<int32_t>(limits.max_logit_rows);
   hidden = memory.Alloc<float>(tokens * hidden_size);
@@ -154,10 +163,14 @@ absl::Status Forward::Impl::Allocate() {
   k = memory.Alloc<float>(tokens * kv_width);
   v = memory.Alloc<float>(tokens * kv_width);
   attention = memory.Alloc<float>(tokens * hidden_size);
-  removed = memory.Alloc<float>(tokens);
+  for (MaskUse* use : {&applied, &shadow}) {
+    use->slots = memory.Alloc<int32_t>(tokens);
+    use->weight = memory.Alloc<float>(tokens);
+    use->weight_host.resize(tokens);
+  }
   logits = memory.Alloc<float>(static_cast<size_t>(limits.max_logit_rows) * config.vocabulary);
   const MaskShape shape{.routers = config.Routers(), .experts = config.experts};
-  bitmaps = memory.Alloc<uint8_t>(limits.mask_slots * shape.Bytes());
+  bitmaps = memory.Alloc<uint8_t>((limits.mask_slots + limits.shadow_slots) * shape.Bytes());
   const size_t cache_size = kv_width * config.layers * limits.kv_blocks * limits.block_size;
   cache = {.keys = memory.Alloc<float>(cache_size),
            .values = memory.Alloc<float>(cache_size),
@@ -182,9 +195,8 @@ absl::Status Forward::Impl::Allocate() {
   masks = {.bitmaps = bitmaps,
            .routers = shape.routers,
            .bytes = static_cast<int32_t>(shape.BytesPerRouter()),
-           .slot = mask_slots};
+           .slot = applied.slots};
   logits_host.resize(static_cast<size_t>(limits.max_logit_rows) * config.vocabulary);
-  removed_host.resize(tokens);
   return absl::OkStatus();
 }
 
@@ -205,6 +217,7 @@ void Forward::Impl::CheckBatch(const StepBatch& batch) const {
   MONET_CHECK(batch.positions.size() == batch.token_ids.size());
   MONET_CHECK(batch.sequences.size() == batch.token_ids.size());
   MONET_CHECK(batch.mask_slots.size() == batch.token_ids.size());
+  MONET_CHECK(batch.shadow_slots.empty() || batch.shadow_slots.size() == batch.token_ids.size());
   MONET_CHECK(batch.logit_rows.size() <= static_cast<size_t>(limits.max_logit_rows));
   MONET_CHECK(batch.table_stride >= 1 && batch.table_stride <= TableStride());
   const size_t stride = batch.table_stride;
@@ -227,6 +240,10 @@ void Forward::Impl::CheckBatch(const StepBatch& batch) const {
       MONET_CHECK(table[b] >= 0 && table[b] < limits.kv_blocks);
     }
   }
+  for (int32_t slot : batch.shadow_slots) {
+    MONET_CHECK(slot == -1 ||
+                (slot >= limits.mask_slots && slot < limits.mask_slots + limits.shadow_slots));
+  }
   for (size_t n = 0; n < batch.logit_rows.size(); ++n) {
     MONET_CHECK(batch.logit_rows[n] >= 0 && batch.logit_rows[n] < tokens);
     MONET_CHECK(n == 0 || batch.logit_rows[n - 1] < batch.logit_rows[n]);
@@ -241,7 +258,6 @@ void Forward::Impl::CopyBatch(const StepBatch& batch) {
   CopyIn(token_ids, batch.token_ids);
   CopyIn(positions, batch.positions);
   CopyIn(sequences, batch.sequences);
-  CopyIn(mask_slots, batch.mask_slots);
   CopyIn(block_table, batch.block_tables);
   CopyIn(logit_rows, batch.logit_rows);
   rows = {.tokens = batch.tokens(),
@@ -249,14 +265,39 @@ void Forward::Impl::CopyBatch(const StepBatch& batch) {
           .sequence = sequences,
           .block_table = block_table,
           .table_stride = batch.table_stride};
-  any_mask = std::any_of(batch.mask_slots.begin(), batch.mask_slots.end(),
-                         [](int32_t slot) { return slot >= 0; });
+  BeginUse(batch.mask_slots, &applied);
+  BeginUse(batch.shadow_slots, &shadow);
   routing_wanted = batch.routing_rows;
   if (!routing_wanted.empty()) {
     routing_host.Begin(static_cast<int32_t>(routing_wanted.size()), config.routing_heads);
   }
-  std::fill_n(removed_host.begin(), rows.tokens, 0.0f);
-  if (any_mask) backend->CopyIn(removed, removed_host.data(), rows.tokens * sizeof(float));
+}
+
+void Forward::Impl::BeginUse(const std::vector<int32_t>& slots, MaskUse* use) {
+  CopyIn(use->slots, slots);
+  use->any = std::any_of(slots.begin(), slots.end(), [](int32_t slot) { return slot >= 0; });
+  std::fill_n(use->weight_host.begin(), rows.tokens, 0.0f);
+  if (use->any) {
+    backend->CopyIn(use->weight, use->weight_host.data(), rows.tokens * sizeof(float));
+  }
+}
+
+void Forward::Impl::AddWeight(int32_t router, const MaskUse& use) {
+  if (!use.any) return;
+  kernels::MaskTable table = masks;
+  table.slot = use.slots;
+  backend->RemovedWeight({.routing = routing,
+                          .masks = table,
+                          .router = router,
+                          .tokens = rows.tokens,
+                          .routing_heads = config.routing_heads,
+                          .experts = config.experts,
+                          .removed = use.weight});
+}
+
+void Forward::Impl::EndUse(MaskUse* use) {
+  if (!use->any) return;
+  backend->CopyOut(use->weight_host.data(), use->weight, rows.tokens * sizeof(float));
 }
 
 void Forward::Impl::RmsNorm(const float* x, const int32_t* row_ids, int32_t count,
@@ -313,14 +354,8 @@ void Forward::Impl::Route(int32_t router) {
                   .out = routing});
   ObserveRouting(router);
   KeepRouting();
-  if (!any_mask) return;
-  backend->RemovedWeight({.routing = routing,
-                          .masks = masks,
-                          .router = router,
-                          .tokens = rows.tokens,
-                          .routing_heads = config.routing_heads,
-                          .experts = config.experts,
-                          .removed = removed});
+  AddWeight(router, applied);
+  AddWeight(router, shadow);
 }
 
 // Row by row, since the lists lie far apart and few rows ask.
@@ -436,7 +471,7 @@ void Forward::set_observer(ForwardObserver* observer) { impl_->observer = observ
 
 void Forward::SetMask(int32_t slot, const ExpertMask& mask) {
   const MaskShape shape{.routers = impl_->config.Routers(), .experts = impl_->config.experts};
-  MONET_CHECK(slot >= 0 && slot < impl_->limits.mask_slots);
+  MONET_CHECK(slot >= 0 && slot < impl_->limits.mask_slots + impl_->limits.shadow_slots);
   MONET_CHECK(mask.shape() == shape);
   impl_->backend->CopyIn(impl_->bitmaps + slot * shape.Bytes(), mask.bitmap().data(),
                          shape.Bytes());
@@ -458,13 +493,13 @@ StepOutput Forward::Run(const StepBatch& batch) {
   m.ObserveHidden(m.config.layers);
   m.Logits(batch);
   const size_t tokens = m.rows.tokens;
-  if (m.any_mask) {
-    m.backend->CopyOut(m.removed_host.data(), m.removed, tokens * sizeof(float));
-  }
+  m.EndUse(&m.applied);
+  m.EndUse(&m.shadow);
   m.backend->Synchronize();
   const size_t logit_count = batch.logit_rows.size() * m.config.vocabulary;
   return {.logits = std::span<const float>(m.logits_host).first(logit_count),
-          .removed_weight = std::span<const float>(m.removed_host).first(tokens),
+          .removed_weight = std::span<const float>(m.applied.weight_host).first(tokens),
+          .shadow_weight = std::span<const float>(m.shadow.weight_host).first(tokens),
           .routing = batch.routing_rows.empty() ? nullptr : &m.routing_host};
 }
 

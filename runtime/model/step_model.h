@@ -18,6 +18,8 @@ struct StepBatch {
   std::vector<int32_t> positions;     // (T)
   std::vector<int32_t> sequences;     // (T) row of block_tables
   std::vector<int32_t> mask_slots;    // (T) -1: no mask
+  std::vector<int32_t> shadow_slots;  // (T) mask whose weight is summed, not removed; -1: none;
+                                      // empty: none in any row
   std::vector<int32_t> block_tables;  // (S, table_stride)
   int32_t table_stride = 0;
   std::vector<int32_t> logit_rows;    // (N) rows whose logits are wanted, ascending
@@ -29,6 +31,7 @@ struct StepBatch {
     positions.clear();
     sequences.clear();
     mask_slots.clear();
+    shadow_slots.clear();
     block_tables.clear();
     table_stride = 0;
     logit_rows.clear();
@@ -41,6 +44,7 @@ struct StepOutput {
   std::span<const float> logits;          // (N, V)
   std::span<const float> removed_weight;  // (T) routing weight removed by the row's mask, summed
                                           // over routers and routing heads; at most R·H
+  std::span<const float> shadow_weight;   // (T) the same of the row's shadow
   const RoutingRows* routing =
       nullptr;  // of routing_rows, in their order; null when there are none
 };
@@ -54,6 +58,7 @@ struct StepLimits {
   int32_t kv_blocks = 0;        // B
   int32_t block_size = 16;      // P
   int32_t mask_slots = 8;       // distinct masks at a time
+  int32_t shadow_slots = 0;     // distinct shadows at a time; slots from mask_slots on
 };
 
 // Not thread-safe: the engine's thread alone calls it.

@@ -24,6 +24,7 @@ struct SchedulerOptions {
   int32_t kv_blocks = 0;        // B
   int32_t block_size = 16;      // P
   int32_t mask_slots = 8;       // distinct masks at a time
+  int32_t shadow_slots = 0;     // distinct shadows at a time; numbered from mask_slots on
 
   int32_t max_queue = 256;  // requests waiting for admission
   // A waiting request lets at most this many younger ones take what it lacks; see Scheduler.
@@ -33,16 +34,18 @@ struct SchedulerOptions {
 
 // A request as the scheduler sees it.
 struct Arrival {
-  SequenceId id = 0;           // never used before
-  std::string tenant;          // whose share it uses
-  std::string cache_domain;    // carried to the sequence
-  bool score = false;          // prefill only, logits of every row; otherwise of the last row
-  bool prompt_logits = false;  // logits of every row of the prompt, then generation
-  bool explain = false;        // prefill only, no logits
-  int32_t max_chunk = 0;       // most rows of its prompt in one step; 0: as many as fit
-  int32_t prompt_tokens = 0;   // rows to prefill, at least 1
-  int32_t reserve_tokens = 0;  // positions that it may come to use, at least prompt_tokens
-  std::optional<Digest> mask;  // nullopt: no expert is removed, no slot is needed
+  SequenceId id = 0;             // never used before
+  std::string tenant;            // whose share it uses
+  std::string cache_domain;      // carried to the sequence
+  bool score = false;            // prefill only, logits of every row; otherwise of the last row
+  bool prompt_logits = false;    // logits of every row of the prompt, then generation
+  bool explain = false;          // prefill only, no logits
+  int32_t max_chunk = 0;         // most rows of its prompt in one step; 0: as many as fit
+  int32_t prompt_tokens = 0;     // rows to prefill, at least 1
+  int32_t reserve_tokens = 0;    // positions that it may come to use, at least prompt_tokens
+  std::optional<Digest> mask;    // nullopt: no expert is removed, no slot is needed
+  std::optional<Digest> shadow;  // a mask that is only measured; gets a slot if one is free when
+                                 // the request is admitted, and waits for none
   TimePoint deadline = TimePoint::max();
   double weight = 1;           // the tenant's share against others', above 0
   int32_t priority = 0;        // at least 0; see Scheduler
@@ -73,14 +76,16 @@ struct PlanRows {
   int32_t first_position = 0;
   int32_t count = 0;
   int32_t mask_slot = -1;
+  int32_t shadow_slot = -1;
   RowLogits logits = RowLogits::kNone;
   std::span<const int32_t> blocks;  // the sequence's table; valid until the next Step
 };
 
-// Which mask a slot must hold before the step runs: that of sequence `id`.
+// Which mask a slot must hold before the step runs: that of sequence `id`, or its shadow.
 struct SlotFill {
   int32_t slot = 0;
   SequenceId id = 0;
+  bool shadow = false;
 };
 
 struct StepPlan {

@@ -14,6 +14,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, std::function<void(int32_t
     : options_(options),
       blocks_(options.kv_blocks, std::move(on_block_reuse)),
       slots_(options.mask_slots),
+      shadows_(options.shadow_slots),
       chunks_(options.max_tokens, options.step_target) {
   MONET_CHECK(options.max_tokens >= 1 && options.max_logit_rows >= 1);
   MONET_CHECK(options.max_sequences >= 1 && options.max_context >= 1);
@@ -104,6 +105,7 @@ void Scheduler::End(SequenceId id, EndReason reason) {
 void Scheduler::Remove(Place place) {
   for (int32_t block : place->blocks) blocks_.Release(block);
   if (place->mask_slot >= 0) slots_.Release(place->mask_slot);
+  if (place->shadow_slot >= 0) shadows_.Release(place->shadow_slot);
   if (place->running) {
     shares_.End(place->tenant, place->request.reserve_tokens, place->computed,
                 place->request.weight);
@@ -189,6 +191,13 @@ void Scheduler::AdmitOne(Place place) {
     place->mask_slot = grant.slot;
     if (grant.fill) plan_.fills.push_back({grant.slot, place->request.id});
   }
+  if (place->request.shadow && shadows_.CanAcquire(*place->request.shadow)) {
+    const MaskSlots::Grant grant = shadows_.Acquire(*place->request.shadow);
+    place->shadow_slot = grant.slot;
+    if (grant.fill) {
+      plan_.fills.push_back({ShadowSlot(*place), place->request.id, /*shadow=*/true});
+    }
+  }
   place->running = true;
   shares_.Run(place->tenant, place->request.reserve_tokens, place->request.weight);
   plan_.admitted.push_back(place->request.id);
@@ -258,12 +267,21 @@ void Scheduler::PlanPrefill() {
 
 void Scheduler::AddRows(Sequence& sequence, int32_t count, RowLogits logits) {
   MONET_CHECK(sequence.computed + count <= sequence.request.reserve_tokens);
-  plan_.rows.push_back(
-      {sequence.request.id, sequence.computed, count, sequence.mask_slot, logits, sequence.blocks});
+  plan_.rows.push_back({.id = sequence.request.id,
+                        .first_position = sequence.computed,
+                        .count = count,
+                        .mask_slot = sequence.mask_slot,
+                        .shadow_slot = ShadowSlot(sequence),
+                        .logits = logits,
+                        .blocks = sequence.blocks});
   sequence.computed += count;
   plan_.tokens += count;
   if (logits == RowLogits::kLast) plan_.logit_rows += 1;
   if (logits == RowLogits::kAll) plan_.logit_rows += count;
+}
+
+int32_t Scheduler::ShadowSlot(const Sequence& sequence) const {
+  return sequence.shadow_slot < 0 ? -1 : options_.mask_slots + sequence.shadow_slot;
 }
 
 TimePoint Scheduler::NextDeadline() const {
@@ -277,14 +295,18 @@ TimePoint Scheduler::NextDeadline() const {
 void Scheduler::CheckInvariants() const {
   blocks_.CheckInvariants();
   slots_.CheckInvariants();
+  shadows_.CheckInvariants();
   std::vector<int32_t> block_references(blocks_.blocks(), 0);
   std::vector<int32_t> slot_references(slots_.slots(), 0);
+  std::vector<int32_t> shadow_references(shadows_.slots(), 0);
   for (const Sequence& sequence : running_) {
     MONET_CHECK(sequence.running);
     MONET_CHECK(static_cast<int32_t>(sequence.blocks.size()) == BlocksFor(sequence.request));
     for (int32_t block : sequence.blocks) ++block_references[block];
     MONET_CHECK((sequence.mask_slot >= 0) == sequence.request.mask.has_value());
     if (sequence.mask_slot >= 0) ++slot_references[sequence.mask_slot];
+    MONET_CHECK(sequence.shadow_slot < 0 || sequence.request.shadow);
+    if (sequence.shadow_slot >= 0) ++shadow_references[sequence.shadow_slot];
   }
   int32_t tenants_running = 0;
   int32_t tenants_waiting = 0;
@@ -302,6 +324,9 @@ void Scheduler::CheckInvariants() const {
   }
   for (int32_t slot = 0; slot < slots_.slots(); ++slot) {
     MONET_CHECK(slot_references[slot] == slots_.references(slot));
+  }
+  for (int32_t slot = 0; slot < shadows_.slots(); ++slot) {
+    MONET_CHECK(shadow_references[slot] == shadows_.references(slot));
   }
 }
 

@@ -86,6 +86,7 @@ class Scheduler {
     int32_t computed = 0;         // positions whose rows are planned or run
     std::vector<int32_t> blocks;  // while running
     int32_t mask_slot = -1;       // while running
+    int32_t shadow_slot = -1;     // of shadows_, while running
     uint64_t last_step = 0;       // step that last gave it a decode row
     FairShare::Tenant* tenant = nullptr;
     uint64_t arrival = 0;  // number of the request
@@ -113,11 +114,14 @@ class Scheduler {
 
   void PlanDecode();
   void PlanPrefill();
+  // The model's number of the slot; -1: none.
+  int32_t ShadowSlot(const Sequence& sequence) const;
   void AddRows(Sequence& sequence, int32_t count, RowLogits logits);
 
   const SchedulerOptions options_;
   BlockPool blocks_;
   MaskSlots slots_;
+  MaskSlots shadows_;
   ChunkController chunks_;
   FairShare shares_;
   std::list<Sequence> waiting_;  // oldest first

@@ -26,14 +26,15 @@ class BadModel final : public StepModel {
   const StepLimits& limits() const override { return inner_->limits(); }
   void SetMask(int32_t, const ExpertMask&) override {}
   StepOutput Run(const StepBatch& batch) override {
-    const StepOutput output = inner_->Run(batch);
+    StepOutput output = inner_->Run(batch);
     logits_.assign(output.logits.begin(), output.logits.end());
     for (size_t n = 0; n < batch.logit_rows.size(); ++n) {
       if (batch.token_ids[batch.logit_rows[n]] == 31) {
         logits_[n * ScriptedModel::kVocabulary + 17] = bad_;
       }
     }
-    return {logits_, output.removed_weight};
+    output.logits = logits_;
+    return output;
   }
 
  private:

@@ -25,7 +25,7 @@ class HashModel final : public StepModel {
       : limits_(limits), vocabulary_(vocabulary), on_run_(std::move(on_run)) {
     slots_.resize(static_cast<size_t>(limits.kv_blocks) * limits.block_size);
     for (uint64_t& slot : slots_) slot = Garbage();
-    masks_.resize(limits.mask_slots, Garbage());
+    masks_.resize(limits.mask_slots + limits.shadow_slots);
     for (uint64_t& mask : masks_) mask = Garbage();
   }
 
@@ -57,6 +57,7 @@ class HashModel final : public StepModel {
     if (on_run_) on_run_(batch.tokens());
     std::vector<uint64_t> states;
     removed_.clear();
+    shadow_.clear();
     for (int32_t t = 0; t < batch.tokens(); ++t) states.push_back(RunRow(batch, t));
     logits_.clear();
     for (int32_t row : batch.logit_rows) {
@@ -66,9 +67,9 @@ class HashModel final : public StepModel {
         logits_.push_back(batch.token_ids[row] == bad_token_ ? logit / 0.0f : logit);
       }
     }
-    if (batch.routing_rows.empty()) return {logits_, removed_};
+    if (batch.routing_rows.empty()) return {logits_, removed_, shadow_};
     Route(batch, states);
-    return {logits_, removed_, &routing_};
+    return {logits_, removed_, shadow_, &routing_};
   }
 
  private:
@@ -89,7 +90,8 @@ class HashModel final : public StepModel {
     const size_t tokens = batch.token_ids.size();
     MONET_CHECK(tokens >= 1 && batch.tokens() <= limits_.max_tokens);
     MONET_CHECK(batch.positions.size() == tokens && batch.sequences.size() == tokens);
-    MONET_CHECK(batch.mask_slots.size() == tokens);
+    MONET_CHECK(batch.mask_slots.size() == tokens && batch.shadow_slots.size() == tokens);
+    for (int32_t slot : batch.mask_slots) MONET_CHECK(slot < limits_.mask_slots);
     MONET_CHECK(batch.block_tables.size() % batch.table_stride == 0);
     MONET_CHECK(static_cast<int32_t>(batch.block_tables.size()) <=
                 batch.table_stride * limits_.max_sequences);
@@ -144,9 +146,15 @@ class HashModel final : public StepModel {
     value = Mix(value, slot < 0 ? 0 : masks_.at(slot));
     Slot(batch, t, position) = value;
     state = Mix(state, value);
-    removed_.push_back(
-        slot < 0 ? 0.0f : static_cast<float>(state >> 40) * 0x1p-24f * float{kRoutingWeight});
+    removed_.push_back(slot < 0 ? 0.0f : Weight(state));
+    const int32_t shadow = batch.shadow_slots[t];
+    shadow_.push_back(shadow < 0 ? 0.0f : Weight(Mix(state, masks_.at(shadow))));
     return state;
+  }
+
+  // [0, kRoutingWeight)
+  static float Weight(uint64_t hash) {
+    return static_cast<float>(hash >> 40) * 0x1p-24f * float{kRoutingWeight};
   }
 
   const StepLimits limits_;
@@ -157,6 +165,7 @@ class HashModel final : public StepModel {
   std::vector<uint64_t> masks_;  // (slots)
   std::vector<float> logits_;
   std::vector<float> removed_;
+  std::vector<float> shadow_;
   RoutingRows routing_;
   int64_t masks_set_ = 0;
   int64_t blocks_poisoned_ = 0;

@@ -36,7 +36,8 @@ class ScriptedModel final : public StepModel {
     }
     removed_.clear();
     for (int32_t slot : batch.mask_slots) removed_.push_back(slot < 0 ? 0.0f : 1.0f);
-    return {logits_, removed_};
+    shadow_.assign(batch.shadow_slots.size(), 0.0f);
+    return {logits_, removed_, shadow_};
   }
 
  private:
@@ -45,6 +46,7 @@ class ScriptedModel final : public StepModel {
   const std::function<void(const StepBatch&)> on_run_;
   std::vector<float> logits_;
   std::vector<float> removed_;
+  std::vector<float> shadow_;
   int64_t steps_ = 0;
 };
 

@@ -102,6 +102,7 @@ class World {
     limits.block_size = Range(1, 8);
     limits.kv_blocks = (limits.max_context - 1) / limits.block_size + 1 + Range(0, 30);
     limits.mask_slots = Range(1, 3);
+    limits.shadow_slots = Range(0, 2);
     return limits;
   }
 
@@ -130,6 +131,7 @@ class World {
     request.priority = OneIn(4) ? Range(0, 9) : 0;
     request.max_mask_slots = Range(0, 2);
     request.mask = masks_[Range(0, static_cast<int32_t>(masks_.size()) - 1)];
+    if (OneIn(3)) request.shadow = masks_[Range(0, static_cast<int32_t>(masks_.size()) - 1)];
     if (OneIn(8)) request.deadline = now_ + std::chrono::milliseconds(Range(0, 60));
     if (score || explain) return request;
     request.prompt_routing = OneIn(2);
@@ -245,6 +247,7 @@ class World {
     limits.kv_blocks = 64;
     limits.block_size = 1;
     limits.mask_slots = 1;
+    limits.shadow_slots = 1;
     request.deadline = Clock::time_point::max();
     HashModel model(limits, kVocabulary);
     model.set_bad_token(kBadToken);
@@ -292,6 +295,15 @@ class World {
     EXPECT_EQ(got.result->usage.prompt_tokens, alone.result->usage.prompt_tokens);
     EXPECT_EQ(got.result->usage.completion_tokens, alone.result->usage.completion_tokens);
     EXPECT_EQ(got.result->usage.removed_weight_share, alone.result->usage.removed_weight_share);
+    // Others may hold all slots for shadows; what is measured is the same.
+    EXPECT_EQ(alone.result->usage.shadow_weight_share.has_value(),
+              client.request.shadow != nullptr);
+    if (got.result->usage.shadow_weight_share) {
+      EXPECT_EQ(got.result->usage.shadow_weight_share, alone.result->usage.shadow_weight_share);
+      ++events_seen["shadow measured"];
+    } else if (client.request.shadow != nullptr) {
+      ++events_seen["shadow without a slot"];
+    }
     CountEnd(client, got);
   }
 
@@ -361,9 +373,11 @@ TEST(Simulation, EveryRequestGetsWhatItGetsAlone) {
   for (const auto& [event, count] : events_seen) RecordProperty(event, static_cast<int>(count));
   if (only != nullptr) return;
   for (const char* event :
-       {"queue full", "stalled", "blocks reused", "masks set", "OK", "CANCELLED",
-        "DEADLINE_EXCEEDED", "INTERNAL", "scored", "stop string", "stop token", "length",
-        "penalties", "min tokens", "prompt logprobs", "top logprobs", "routing", "explained"}) {
+       {"queue full", "stalled",     "blocks reused",     "masks set",
+        "OK",         "CANCELLED",   "DEADLINE_EXCEEDED", "INTERNAL",
+        "scored",     "stop string", "stop token",        "length",
+        "penalties",  "min tokens",  "prompt logprobs",   "top logprobs",
+        "routing",    "explained",   "shadow measured",   "shadow without a slot"}) {
     EXPECT_GE(events_seen[event], 100) << event;
   }
 }

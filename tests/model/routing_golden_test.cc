@@ -37,7 +37,8 @@ class RoutingGoldenTest : public ::testing::TestWithParam<std::tuple<std::string
                                    .max_context = 32,
                                    .kv_blocks = 16,
                                    .block_size = 4,
-                                   .mask_slots = 1});
+                                   .mask_slots = 1,
+                                   .shadow_slots = 1});
   }
 
   // Both golden sequences in one step, with this mask slot.
@@ -153,6 +154,29 @@ TEST_P(RoutingGoldenTest, RemovedWeightIsWhatTheModelCounts) {
     }
     EXPECT_GT(removed, 0);
     EXPECT_NEAR(removed, removed_[row], 1e-4);
+  }
+}
+
+// A shadow is weighed by the routing of the run as it is, and changes nothing of it.
+TEST_P(RoutingGoldenTest, AShadowIsWeighedAndRemovesNothing) {
+  const auto mask = testing::GoldenMask("random30", config_, golden_);
+  StepBatch batch = Batch(-1);
+  batch.logit_rows = {2 * kTokens - 1};
+  const StepOutput plain = forward_->Run(batch);
+  const std::vector<float> logits(plain.logits.begin(), plain.logits.end());
+  const std::vector<TokenActivation> all = Run(Batch(-1), AllRows(), *mask);
+  forward_->SetMask(1, *mask);
+  batch.shadow_slots.assign(2 * kTokens, 1);
+  batch.shadow_slots[3] = -1;
+  const StepOutput output = forward_->Run(batch);
+  EXPECT_TRUE(std::equal(logits.begin(), logits.end(), output.logits.begin()));
+  for (int32_t row = 0; row < 2 * kTokens; ++row) {
+    EXPECT_EQ(output.removed_weight[row], 0);
+    double weight = 0;
+    for (int32_t router = 0; router < config_.Routers() && row != 3; ++router) {
+      weight += all[static_cast<size_t>(row) * config_.Routers() + router].removed_weight;
+    }
+    EXPECT_NEAR(output.shadow_weight[row], weight, 1e-4) << "row " << row;
   }
 }
 
