@@ -26,6 +26,18 @@ inline constexpr size_t kMaxPolicyFileBytes = 1 << 20;  // one name/version.yaml
 inline constexpr size_t kMaxMaskBytes = 64 << 20;       // R · ⌈E²/8⌉ of one mask
 inline constexpr size_t kMaxPolicies = 4096;            // files of one policy directory
 
+// tenants.yaml and keys.yaml
+inline constexpr size_t kMaxTenantFileBytes = 4 << 20;  // each of the two
+inline constexpr size_t kMaxTenants = 4096;
+inline constexpr size_t kMaxKeys = 16384;             // of all tenants; each call looks at all
+inline constexpr size_t kMaxMandatoryPolicies = 32;   // of one tenant
+inline constexpr size_t kMaxSubjects = 64;            // of one tenant, and of gateways
+inline constexpr size_t kMaxSubjectBytes = 1024;      // of one certificate's subject
+inline constexpr int64_t kMaxPerMinute = 1000000000;  // requests and tokens
+inline constexpr int64_t kMaxConcurrent = 100000;     // calls of one tenant
+inline constexpr int64_t kMaxMaskSlots = 256;         // distinct masks at a time
+inline constexpr int64_t kMaxTenantWeight = 1000;
+
 // requests
 inline constexpr size_t kMaxPromptBytes = 1 << 20;
 inline constexpr size_t kMaxRequestPolicies = 32;       // policy references in one request
@@ -70,5 +82,6 @@ inline constexpr size_t kMaxServerConfigBytes = 1 << 20;  // --config FILE
 inline constexpr size_t kMaxSettingBytes = 4096;          // text of one setting
 inline constexpr size_t kStreamOutboxMessages = 64;       // written by the engine, not yet sent
 inline constexpr size_t kMaxPolicyMetrics = 256;          // policies with their own time series
+inline constexpr size_t kMaxTenantMetrics = 256;          // tenants with their own time series
 
 }  // namespace monet::limits

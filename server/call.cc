@@ -48,7 +48,7 @@ void UnaryCall::Begin(grpc::CallbackServerContext* context, const grpc::ByteBuff
   auto pass = service_.admission->Enter();
   if (!pass.ok()) return End(pass.status());
   pass_ = *std::move(pass);
-  auto identity = Authenticate(*context);
+  auto identity = Authenticate(*service_.tenants, *context);
   if (!identity.ok()) return End(identity.status());
   const bool queued = service_.ingress->TrySubmit(
       request->Length(),

@@ -30,6 +30,7 @@ struct ServiceContext {
   Ingress* ingress = nullptr;
   Metrics* metrics = nullptr;
   StalledStreams* stalled_streams = nullptr;
+  const TenantRegistry* tenants = nullptr;
 };
 
 template <typename Message>

@@ -42,7 +42,7 @@ void EngineCall::Begin() {
   auto pass = service_.admission->Enter();
   if (!pass.ok()) return Complete(pass.status());
   pass_ = *std::move(pass);
-  auto identity = Authenticate(*context_);
+  auto identity = Authenticate(*service_.tenants, *context_);
   if (!identity.ok()) return Complete(identity.status());
   identity_ = *std::move(identity);
   // A full queue is told before any work is done; the engine's own answer still counts.
@@ -63,7 +63,8 @@ void EngineCall::Prepare() {
 
 absl::StatusOr<ResolvedMask> EngineCall::FillMask(const PolicySnapshot& snapshot,
                                                   CallInput* input) {
-  MONET_ASSIGN_OR_RETURN(ResolvedMask mask, ResolveCallMask(snapshot, identity_, input->mask));
+  MONET_ASSIGN_OR_RETURN(ResolvedMask mask,
+                         ResolveCallMask(snapshot, *identity_.tenant, input->mask));
   input->engine.mask = mask.mask;
   return mask;
 }
@@ -97,8 +98,9 @@ absl::Status EngineCall::Submit() {
   EngineRequest& request = input.engine;
   if (request.request_id.empty()) request.request_id = fmt::format("{:016x}", RandomBits());
   request_id_ = request.request_id;
-  request.tenant = identity_.tenant;
-  request.cache_domain = identity_.cache_domain;
+  request.tenant = identity_.tenant->name;
+  request.cache_domain = identity_.tenant->cache_domain;
+  request.weight = identity_.tenant->weight;
   request.deadline = deadline_;
   if (request.kind == EngineRequest::Kind::kGenerate) {
     input.seed = input.seed.value_or(RandomBits());
@@ -136,7 +138,7 @@ v1::ResponseHeader EngineCall::MakeHeader(const CallInput& input, const Resolved
   header.set_model(model.shape.model_name);
   header.set_model_fingerprint(model.weights->fingerprint().ToString());
   header.set_system_fingerprint(model.system_fingerprint);
-  FillAppliedMask(mask, snapshot, identity_, header.mutable_mask());
+  FillAppliedMask(mask, snapshot, *identity_.tenant, header.mutable_mask());
   header.set_seed(input.seed.value_or(0));
   header.set_prompt_tokens(static_cast<int32_t>(input.engine.prompt_ids.size()));
   return header;
@@ -209,7 +211,7 @@ void EngineCall::Complete(const absl::Status& first_status) {
   service_.metrics->CountCall(method_, CodeName(status));
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - arrival_);
   spdlog::info("{} {} id={} tenant={} prompt_tokens={} completion_tokens={} ms={}", method_,
-               CodeName(status), request_id_.empty() ? "-" : request_id_, identity_.tenant,
+               CodeName(status), request_id_.empty() ? "-" : request_id_, identity_.tenant->name,
                usage_.prompt_tokens, usage_.completion_tokens, took.count());
   FinishCall(ToGrpcStatus(status));
 }
@@ -218,7 +220,7 @@ void EngineCall::BreakOff() {
   std::lock_guard lock(context_mutex_);
   if (context_gone_) return;
   spdlog::warn("{} id={} tenant={} ended: its client takes nothing", method_, request_id_,
-               identity_.tenant);
+               identity_.tenant->name);
   context_->TryCancel();
 }
 

@@ -46,7 +46,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     violation->set_description(text);
     details.add_details()->PackFrom(bad);
   }
-  if (info.retry_after.count() > 0) AddRetry(info.retry_after, &details);
+  if (const auto delay = RetryAfterOf(status); delay.count() > 0) AddRetry(delay, &details);
   return grpc::Status(code, text, details.SerializeAsString());
 }
 

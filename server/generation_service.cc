@@ -254,7 +254,7 @@ absl::Status HandleDetokenize(const ServingModel& model, const Identity&,
 
 absl::Status HandleGetModel(const ServingModel& model, const Identity& identity,
                             const v1::GetModelRequest&, v1::GetModelResponse* response) {
-  FillModel(model, *model.policies->Current(), identity, response);
+  FillModel(model, *model.policies->Current(), *identity.tenant, response);
   return absl::OkStatus();
 }
 

@@ -1,52 +1,110 @@
 #include "server/identity.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "runtime/base/reasons.h"
 
 namespace monet::server {
+namespace {
 
-bool Identity::Allows(std::string_view policy_name) const {
-  return all_policies_allowed || std::find(allowed_policies.begin(), allowed_policies.end(),
-                                           policy_name) != allowed_policies.end();
+using PolicyPointer = std::shared_ptr<const Policy>;
+
+std::string Text(const grpc::string_ref& ref) { return {ref.data(), ref.size()}; }
+
+std::vector<std::string> MetadataOf(const grpc::ServerContextBase& context, const char* key) {
+  std::vector<std::string> values;
+  const auto [first, last] = context.client_metadata().equal_range(key);
+  for (auto it = first; it != last; ++it) values.push_back(Text(it->second));
+  return values;
 }
 
-absl::StatusOr<Identity> Authenticate(const grpc::ServerContextBase&) { return Identity(); }
+std::vector<std::string> SubjectsOf(const grpc::ServerContextBase& context) {
+  std::vector<std::string> subjects;
+  const auto peer = context.auth_context();
+  if (peer == nullptr || !peer->IsPeerAuthenticated()) return subjects;
+  for (const auto& name : peer->FindPropertyValues("x509_subject_alternative_name")) {
+    subjects.push_back(Text(name));
+  }
+  for (const auto& name : peer->FindPropertyValues("x509_common_name")) {
+    subjects.push_back("CN=" + Text(name));
+  }
+  for (const auto& name : peer->FindPropertyValues("x509_subject")) {
+    // Of a certificate that has nothing but a common name the two are the same.
+    if (std::find(subjects.begin(), subjects.end(), Text(name)) == subjects.end()) {
+      subjects.push_back(Text(name));
+    }
+  }
+  return subjects;
+}
 
-absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot,
-                                             const Identity& identity, const MaskChoice& choice) {
-  if (!choice.experts.empty() && !identity.explicit_experts_allowed) {
+absl::StatusOr<std::vector<PolicyPointer>> MandatoryPolicies(const PolicySnapshot& snapshot,
+                                                             const Tenant& tenant) {
+  std::vector<PolicyPointer> policies;
+  for (const PolicyReference& reference : tenant.require) {
+    auto policy = snapshot.Find(reference.ToString());
+    if (!policy.ok()) {
+      return Refuse(Reason::kPolicyUnavailable,
+                    "a mandatory policy of this tenant is not available");
+    }
+    policies.push_back(*std::move(policy));
+  }
+  return policies;
+}
+
+}  // namespace
+
+Credentials CredentialsOf(const grpc::ServerContextBase& context) {
+  return {MetadataOf(context, "authorization"), MetadataOf(context, "monet-tenant"),
+          SubjectsOf(context)};
+}
+
+absl::StatusOr<Identity> Authenticate(const TenantRegistry& tenants,
+                                      const grpc::ServerContextBase& context) {
+  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  MONET_ASSIGN_OR_RETURN(auto tenant, tenants.Current()->Identify(CredentialsOf(context), now));
+  return Identity{std::move(tenant)};
+}
+
+absl::StatusOr<PolicyPointer> FindVisible(const PolicySnapshot& snapshot, const Tenant& tenant,
+                                          const std::string& reference) {
+  auto policy = snapshot.Find(reference);
+  if (policy.ok()) {
+    if (tenant.Allows(**policy) || IsMandatory(snapshot, tenant, **policy)) return policy;
+    return PolicyUnknown(reference);
+  }
+  // That another model has a policy of this name is for those to know who may name it.
+  const std::string name = reference.substr(0, reference.find('@'));
+  if (ReasonOf(policy.status()).reason == Reason::kPolicyModelMismatch &&
+      !tenant.AllowsName(name)) {
+    return PolicyUnknown(reference);
+  }
+  return policy;
+}
+
+absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot, const Tenant& tenant,
+                                             const MaskChoice& choice) {
+  MONET_ASSIGN_OR_RETURN(auto mandatory, MandatoryPolicies(snapshot, tenant));
+  if (!choice.experts.empty() && !tenant.explicit_masks) {
     return Refuse(Reason::kMaskNotAllowed,
                   "mask.experts: this tenant may not give explicit experts");
   }
-  // The request's own references are checked alone first, so that its errors count from its own
-  // fields and mandatory policies never show up in them.
-  MONET_ASSIGN_OR_RETURN(ResolvedMask own, ResolveMask(snapshot, choice.policies, choice.experts));
-  for (const auto& policy : own.policies) {
-    if (!identity.Allows(policy->name) && !IsMandatory(snapshot, identity, *policy)) {
-      return Refuse(Reason::kMaskNotAllowed, "mask.policies: this tenant may not name \"{}\"",
-                    policy->name);
-    }
+  for (size_t n = 0; n < choice.policies.size(); ++n) {
+    const auto policy = FindVisible(snapshot, tenant, choice.policies[n]);
+    if (!policy.ok()) return AtField(fmt::format("mask.policies[{}]", n), policy.status());
   }
-  if (identity.mandatory_policies.empty()) return own;
-  std::vector<std::string> references = identity.mandatory_policies;
-  references.insert(references.end(), choice.policies.begin(), choice.policies.end());
-  auto united = ResolveMask(snapshot, references, choice.experts);
-  if (!united.ok()) {
-    return Refuse(Reason::kPolicyUnavailable, "a mandatory policy of this tenant is not available");
-  }
-  return united;
+  return ResolveMask(snapshot, choice.policies, choice.experts, std::move(mandatory));
 }
 
-bool IsMandatory(const PolicySnapshot& snapshot, const Identity& identity, const Policy& policy) {
-  for (const std::string& reference : identity.mandatory_policies) {
-    const auto found = snapshot.Find(reference);
-    if (found.ok() && (*found)->digest == policy.digest && (*found)->name == policy.name &&
-        (*found)->version == policy.version) {
-      return true;
-    }
-  }
-  return false;
+bool IsMandatory(const PolicySnapshot& snapshot, const Tenant& tenant, const Policy& policy) {
+  return std::any_of(tenant.require.begin(), tenant.require.end(),
+                     [&](const PolicyReference& reference) {
+                       if (!reference.Fits(policy)) return false;
+                       const auto found = snapshot.Find(reference.ToString());
+                       return found.ok() && (*found)->version == policy.version;
+                     });
 }
 
 }  // namespace monet::server

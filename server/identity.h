@@ -1,41 +1,47 @@
-// Who is calling, decided once at admission and carried to the engine, the cache and the metrics.
+// Who is calling, decided once at admission and carried to the engine, the cache and the metrics;
+// and what its mask is.
 #pragma once
 
 #include <grpcpp/server_context.h>
 
-#include <string>
-#include <string_view>
-#include <vector>
+#include <memory>
 
 #include "runtime/base/status.h"
 #include "runtime/policy/registry.h"
+#include "runtime/tenant/tenant_registry.h"
 #include "server/request_conversion.h"
 
 namespace monet::server {
 
-// A caller's rights. The anonymous caller may use every policy and explicit experts.
+// A caller. Its tenant stays as it was at admission, whatever is reloaded meanwhile.
 struct Identity {
-  std::string tenant = "anonymous";
-  std::string cache_domain = "anonymous";       // whose cached prefixes it shares
-  std::vector<std::string> mandatory_policies;  // references; in force on every call
-  bool all_policies_allowed = true;
-  std::vector<std::string> allowed_policies;  // names, when not all are allowed
-  bool explicit_experts_allowed = true;
-
-  bool Allows(std::string_view policy_name) const;
+  std::shared_ptr<const Tenant> tenant = OpenTenant();  // never null
 };
+
+// What a call shows of itself. The certificate's subjects count only when gRPC verified it: the
+// server's credentials must not be of the kind that asks for certificates without verifying them.
+Credentials CredentialsOf(const grpc::ServerContextBase& context);
 
 // The one place where a call becomes a tenant's. Errors: UNAUTHENTICATED. Cheap: runs on gRPC's
 // own threads.
-absl::StatusOr<Identity> Authenticate(const grpc::ServerContextBase& context);
+absl::StatusOr<Identity> Authenticate(const TenantRegistry& tenants,
+                                      const grpc::ServerContextBase& context);
 
-// The mask of a call: mandatory policies first, then what the request chose and the tenant may
-// choose; all unite. Errors: PERMISSION_DENIED; those of ResolveMask; FAILED_PRECONDITION when a
-// mandatory policy cannot be had, so that the call never runs without it.
-absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot,
-                                             const Identity& identity, const MaskChoice& choice);
+// The mask of a call: the tenant's mandatory policies first, then what the request chose and the
+// tenant may choose; all unite. Errors: those of ResolveMask; PERMISSION_DENIED for explicit
+// experts; NOT_FOUND for a policy that the tenant may not name, as if it were not there;
+// FAILED_PRECONDITION when a mandatory policy cannot be had, so that the call never runs without
+// it.
+absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot, const Tenant& tenant,
+                                             const MaskChoice& choice);
 
-// True when the policy is one of the identity's mandatory ones.
-bool IsMandatory(const PolicySnapshot& snapshot, const Identity& identity, const Policy& policy);
+// Finds a policy for the tenant: NOT_FOUND also for one that is there but that it neither may name
+// nor always runs under. Errors name the field "policy", as PolicySnapshot::Find.
+absl::StatusOr<std::shared_ptr<const Policy>> FindVisible(const PolicySnapshot& snapshot,
+                                                          const Tenant& tenant,
+                                                          const std::string& reference);
+
+// True when the policy is one of the tenant's mandatory ones.
+bool IsMandatory(const PolicySnapshot& snapshot, const Tenant& tenant, const Policy& policy);
 
 }  // namespace monet::server

@@ -16,6 +16,7 @@
 #include <system_error>
 
 #include "server/greeting.h"
+#include "server/mandatory_policies.h"
 #include "server/options.h"
 #include "server/server.h"
 #include "server/serving_model.h"
@@ -80,8 +81,12 @@ class ShutdownRequest {
 int Check(const ServerOptions& options) {
   fmt::print("monet-server {}\nchecking {}\n", MONET_VERSION, options.model.string());
   std::fflush(stdout);
+  const auto tenants = LoadTenants(options);
+  if (!tenants.ok()) return BadStart(Message(tenants.status()));
   const auto model = LoadServingModel(options, [](const StepReport&) {});
   if (!model.ok()) return BadStart(Message(model.status()));
+  const auto unresolved = FindUnresolved(*(*tenants)->Current(), *(*model)->policies->Current());
+  if (!unresolved.empty()) return BadStart(Describe(unresolved));
   fmt::print("{}{}ok\n", Summary(**model), PolicyList(*(*model)->policies->Current()));
   return 0;
 }
@@ -121,9 +126,13 @@ int Run(int argc, char** argv) {
   status = server.Load();
   if (!status.ok()) return BadStart(Message(status));
   loaded = true;
-  fmt::print("{}ready\n", Greeting(server.model(), server.grpc_address(), MonetctlCommand()));
+  fmt::print("{}", Greeting(server.model(), server.grpc_address(), MonetctlCommand()));
   std::fflush(stdout);
-  spdlog::info("ready: {} at {}", server.model().system_fingerprint, server.grpc_address());
+  server.WhenReady([&server] {
+    fmt::print("ready\n");
+    std::fflush(stdout);
+    spdlog::info("ready: {} at {}", server.model().system_fingerprint, server.grpc_address());
+  });
 
   shutdown.Wait();
   if (server.Drain()) {

@@ -44,6 +44,10 @@ class Metrics {
   absl::Status Listen(const std::string& address);
   int32_t port() const { return port_; }
 
+  // For metrics that are declared elsewhere: they are served with these.
+  prometheus::Registry* registry() const { return registry_.get(); }
+  const std::map<std::string, std::string>& labels() const { return labels_; }
+
  private:
   class EngineCollector;
 

@@ -43,6 +43,15 @@ absl::Status CheckOptions(const ServerOptions& options) {
                            options.max_step_tokens, options.max_running);
   }
   MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(options.listen));
+  if (options.tenants.empty() && !options.keys.empty()) {
+    return InvalidArgument("--keys is given without --tenants: a key is a tenant's");
+  }
+  if (!options.tenants.empty()) {
+    if (!options.allow_anonymous) return absl::OkStatus();
+    return InvalidArgument(
+        "--allow-anonymous is given with --tenants; callers without a key are those of a tenant "
+        "anonymous");
+  }
   if (!IsLoopback(address) && !options.allow_anonymous) {
     return InvalidArgument(
         "--listen {} can be reached from other machines and no tenants are configured; give "

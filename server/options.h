@@ -18,6 +18,10 @@ struct ServerOptions {
   std::string listen = "127.0.0.1:50051";      // HOST:PORT or unix:PATH; port 0: a free one
   std::string metrics_listen = "127.0.0.1:0";  // HOST:PORT; port 0: a free one
   std::string model_name;                      // empty: the name of the model's directory
+  std::filesystem::path tenants;               // tenants.yaml; empty: every caller may do all
+  std::filesystem::path keys;                  // keys.yaml
+  // What a mandatory policy that cannot be had does: "unready" or "refuse_tenant".
+  std::string on_unresolved_mandatory = "unready";
   bool allow_anonymous = false;                // serve callers without a key off loopback
   int32_t threads = 0;                         // computing threads; 0: from cgroup and affinity
   int64_t kv_tokens = 0;                       // tokens of key/value cache; 0: from memory

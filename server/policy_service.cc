@@ -11,8 +11,8 @@ namespace monet::server {
 namespace {
 
 // Whether the caller may see a policy: those that it may name and those it always runs under.
-bool Visible(const PolicySnapshot& snapshot, const Identity& identity, const Policy& policy) {
-  return identity.Allows(policy.name) || IsMandatory(snapshot, identity, policy);
+bool Visible(const PolicySnapshot& snapshot, const Tenant& tenant, const Policy& policy) {
+  return tenant.Allows(policy) || IsMandatory(snapshot, tenant, policy);
 }
 
 // A page token is the last policy of the page before, "name@version": it stays right when policies
@@ -42,7 +42,7 @@ absl::Status HandleListPolicies(const ServingModel& model, const Identity& ident
   const auto snapshot = model.policies->Current();
   for (const auto& policy : snapshot->policies()) {
     if (std::tie(policy->name, policy->version) <= std::tie(name, version)) continue;
-    if (!Visible(*snapshot, identity, *policy)) continue;
+    if (!Visible(*snapshot, *identity.tenant, *policy)) continue;
     if (response->policies_size() == page) {
       const v1::Policy& last = response->policies(page - 1);
       response->set_next_page_token(fmt::format("{}@{}", last.name(), last.version()));
@@ -57,11 +57,8 @@ absl::Status HandleGetPolicy(const ServingModel& model, const Identity& identity
                              const v1::GetPolicyRequest& request, v1::GetPolicyResponse* response) {
   MONET_RETURN_IF_ERROR(CheckPolicyReference("policy", request.policy()));
   const auto snapshot = model.policies->Current();
-  MONET_ASSIGN_OR_RETURN(const auto policy, snapshot->Find(request.policy()));
-  if (!Visible(*snapshot, identity, *policy)) {
-    // The same answer as for a policy that is not there: names of others' policies stay unknown.
-    return PolicyUnknown(request.policy());
-  }
+  MONET_ASSIGN_OR_RETURN(const auto policy,
+                         FindVisible(*snapshot, *identity.tenant, request.policy()));
   FillPolicy(*policy, response->mutable_policy());
   if (!request.include_bitmap()) return absl::OkStatus();
   const auto bitmap = policy->mask->bitmap();

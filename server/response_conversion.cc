@@ -41,10 +41,10 @@ void FillAppliedPolicy(const monet::Policy& policy, bool mandatory, v1::AppliedP
   out->set_mandatory(mandatory);
 }
 
-void FillAppliedMask(const ResolvedMask& mask, const PolicySnapshot& snapshot,
-                     const Identity& identity, v1::AppliedMask* out) {
+void FillAppliedMask(const ResolvedMask& mask, const PolicySnapshot& snapshot, const Tenant& tenant,
+                     v1::AppliedMask* out) {
   for (const auto& policy : mask.policies) {
-    FillAppliedPolicy(*policy, IsMandatory(snapshot, identity, *policy), out->add_policies());
+    FillAppliedPolicy(*policy, IsMandatory(snapshot, tenant, *policy), out->add_policies());
   }
   out->set_digest(mask.mask->digest().ToString());
   out->set_experts_removed(mask.mask->removed());
@@ -97,7 +97,7 @@ void FillFinish(int32_t index, const EngineResult& result, v1::Finish* out) {
   out->set_removed_weight_share(result.usage.removed_weight_share);
 }
 
-void FillModel(const ServingModel& model, const PolicySnapshot& snapshot, const Identity& identity,
+void FillModel(const ServingModel& model, const PolicySnapshot& snapshot, const Tenant& tenant,
                v1::GetModelResponse* out) {
   const ModelConfig& config = model.weights->config();
   out->set_name(model.shape.model_name);
@@ -123,13 +123,13 @@ void FillModel(const ServingModel& model, const PolicySnapshot& snapshot, const 
   }
   FillLimits(model, out->mutable_limits());
   for (const auto& policy : snapshot.policies()) {
-    const bool mandatory = IsMandatory(snapshot, identity, *policy);
+    const bool mandatory = IsMandatory(snapshot, tenant, *policy);
     if (mandatory) FillAppliedPolicy(*policy, true, out->add_mandatory_policies());
-    if (identity.Allows(policy->name)) {
+    if (tenant.Allows(*policy)) {
       FillAppliedPolicy(*policy, mandatory, out->add_allowed_policies());
     }
   }
-  out->set_explicit_masks_allowed(identity.explicit_experts_allowed);
+  out->set_explicit_masks_allowed(tenant.explicit_masks);
   out->set_server_version(MONET_VERSION);
 }
 

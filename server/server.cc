@@ -4,6 +4,7 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
+#include <spdlog/spdlog.h>
 
 #include "runtime/limits.h"
 
@@ -11,6 +12,8 @@ namespace monet::server {
 namespace {
 
 constexpr int32_t kIngressThreads = 2;
+// How often the files of the tenants are looked at.
+constexpr std::chrono::seconds kTenantPoll{2};
 // Time for the last messages of ended calls to leave.
 constexpr std::chrono::seconds kFlushTime{2};
 
@@ -45,11 +48,15 @@ std::string WithPort(const std::string& text, int32_t port) {
 }  // namespace
 
 Server::Server(const ServerOptions& options)
-    : options_(options), metrics_(ModelName(options)), health_(ServiceNames()) {}
+    : options_(options),
+      metrics_(ModelName(options)),
+      tenant_metrics_(metrics_.registry(), metrics_.labels()),
+      health_(ServiceNames()) {}
 
 Server::~Server() { Shutdown(); }
 
 absl::Status Server::Listen() {
+  MONET_ASSIGN_OR_RETURN(tenants_, LoadTenants(options_));
   MONET_RETURN_IF_ERROR(metrics_.Listen(options_.metrics_listen));
   metrics_address_ = WithPort(options_.metrics_listen, metrics_.port());
   return ListenGrpc();
@@ -61,7 +68,7 @@ absl::Status Server::ListenGrpc() {
                                                 .tasks = static_cast<size_t>(options_.max_queue),
                                                 .bytes = limits::kMaxIngressBytes});
   stalled_streams_ = std::make_unique<StalledStreams>(options_.stall_timeout);
-  context_ = {&admission_, ingress_.get(), &metrics_, stalled_streams_.get()};
+  context_ = {&admission_, ingress_.get(), &metrics_, stalled_streams_.get(), tenants_.get()};
   generation_ = std::make_unique<GenerationService>(context_);
   policy_ = std::make_unique<PolicyService>(context_);
 
@@ -91,12 +98,44 @@ absl::Status Server::Load() {
   metrics_.SetEngine([engine = model_->engine.get()] { return engine->Stats(); },
                      model_->step_limits.block_size);
   admission_.Open(model_.get());
-  health_.SetServing(true);
+  tenant_watcher_ = std::make_unique<TenantWatcher>(
+      tenants_.get(), model_->policies.get(), &tenant_metrics_,
+      [this](const auto& unresolved) { TakeUnresolved(unresolved); });
+  tenant_watcher_->Start(kTenantPoll);
   return absl::OkStatus();
 }
 
+void Server::TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved) {
+  const bool unready = !unresolved.empty() && options_.on_unresolved_mandatory == "unready";
+  if (!unresolved.empty()) {
+    spdlog::error("{}: {}", unready ? "not ready" : "refusing calls", Describe(unresolved));
+  }
+  health_.SetServing(!unready);
+  std::function<void()> then;
+  {
+    const std::lock_guard lock(ready_mutex_);
+    ready_ = !unready;
+    if (ready_) then.swap(when_ready_);
+  }
+  if (then) then();
+}
+
+void Server::WhenReady(std::function<void()> then) {
+  {
+    const std::lock_guard lock(ready_mutex_);
+    if (!ready_) {
+      when_ready_ = std::move(then);
+      return;
+    }
+  }
+  then();
+}
+
+absl::Status Server::ReloadTenants() { return tenant_watcher_->Reload(); }
+
 bool Server::Drain() {
   const Clock::time_point deadline = Clock::now() + options_.drain_timeout;
+  if (tenant_watcher_ != nullptr) tenant_watcher_->Stop();
   health_.SetServing(false);
   admission_.StartDrain();
   // The gate is shut, so whoever is inside finishes by itself; the engine's own drain would refuse
@@ -115,6 +154,7 @@ void Server::Shutdown() {
     generation_.reset();
     return;
   }
+  if (tenant_watcher_ != nullptr) tenant_watcher_->Stop();
   admission_.StartDrain();
   health_.SetServing(false);
   // Cancels what is left; the engine then ends those calls within a step.
@@ -125,6 +165,7 @@ void Server::Shutdown() {
   stalled_streams_.reset();
   metrics_.SetEngine(nullptr, 0);
   grpc_.reset();
+  tenant_watcher_.reset();
   model_.reset();
 }
 

@@ -4,8 +4,11 @@
 
 #include <grpcpp/server.h>
 
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "runtime/base/status.h"
 #include "server/admission.h"
@@ -17,6 +20,8 @@
 #include "server/policy_service.h"
 #include "server/serving_model.h"
 #include "server/stalled_streams.h"
+#include "server/tenant_metrics.h"
+#include "server/tenant_watcher.h"
 
 namespace monet::server {
 
@@ -32,6 +37,12 @@ class Server {
   absl::Status Listen();
   // Loads the model and opens the gate. Errors: of the checkpoint, the policies or the settings.
   absl::Status Load();
+  // After Load. Calls it once: now, or when every mandatory policy can be had, on another thread.
+  void WhenReady(std::function<void()> then);
+  // After Load; thread-safe. Reads tenants and keys again, as they are also read when they change.
+  // Errors: INVALID_ARGUMENT naming file, line and key; what was in force stays so.
+  absl::Status ReloadTenants();
+
   // NOT_SERVING, new calls UNAVAILABLE, calls inside finish until options.drain_timeout, then are
   // ended with UNAVAILABLE. True when none had to be.
   bool Drain();
@@ -45,11 +56,18 @@ class Server {
  private:
   absl::Status ListenGrpc();
   void Shutdown();
+  void TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved);
 
   const ServerOptions options_;
   Metrics metrics_;
+  TenantMetrics tenant_metrics_;
   Admission admission_;
+  std::unique_ptr<TenantRegistry> tenants_;
   std::unique_ptr<ServingModel> model_;
+  std::unique_ptr<TenantWatcher> tenant_watcher_;
+  std::mutex ready_mutex_;
+  bool ready_ = false;                // under ready_mutex_
+  std::function<void()> when_ready_;  // under ready_mutex_; null once called
   std::unique_ptr<Ingress> ingress_;
   std::unique_ptr<StalledStreams> stalled_streams_;
   HealthService health_;

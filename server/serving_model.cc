@@ -97,6 +97,16 @@ absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int3
   return static_cast<int32_t>(blocks);
 }
 
+absl::StatusOr<std::unique_ptr<TenantRegistry>> LoadTenants(const ServerOptions& options) {
+  MONET_ASSIGN_OR_RETURN(auto tenants, TenantRegistry::Load({options.tenants, options.keys}));
+  for (const auto& tenant : tenants->Current()->tenants()) {
+    if (tenant->lines.contains("limits")) {
+      return InvalidArgument("limits (line {}): not implemented", tenant->lines.at("limits"));
+    }
+  }
+  return tenants;
+}
+
 absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
     const ServerOptions& options, std::function<void(const StepReport&)> on_step) {
   auto model = std::make_unique<ServingModel>();
@@ -126,6 +136,7 @@ absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
   model->forward = *std::move(forward);
 
   model->engine_options.max_queue = options.max_queue;
+  model->engine_options.share_queue = !options.tenants.empty();
   model->engine_options.step_target = options.step_target;
   model->engine = std::make_unique<Engine>(model->forward.get(), model->tokenizer.get(),
                                            model->engine_options, std::move(on_step));

@@ -12,6 +12,7 @@
 #include "runtime/model/forward.h"
 #include "runtime/model/weights.h"
 #include "runtime/policy/registry.h"
+#include "runtime/tenant/tenant_registry.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "server/options.h"
 #include "server/request_conversion.h"
@@ -44,6 +45,9 @@ std::string ModelName(const ServerOptions& options);
 // that are still free. Errors: INVALID_ARGUMENT when one context does not fit.
 absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int32_t block_size,
                                  int64_t bytes_per_token, int64_t memory);
+
+// The tenants of the settings. Errors: of TenantRegistry::Load.
+absl::StatusOr<std::unique_ptr<TenantRegistry>> LoadTenants(const ServerOptions& options);
 
 // Loads checkpoint and policies and starts the engine. Errors name the file or the setting.
 absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(

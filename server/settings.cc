@@ -44,6 +44,18 @@ const std::vector<Setting>& Settings() {
       Text("metrics_listen", "ADDR", &O::metrics_listen,
            "Prometheus address, HOST:PORT (no IPv6); port 0 takes a free one, printed at start.",
            "", CheckMetricsAddress),
+      Path(
+          "tenants", "FILE", &O::tenants,
+          "tenants.yaml: who may call, what is removed for each, what each may ask for. Read again "
+          "when it changes. Without it every caller may do everything."),
+      Path("keys", "FILE", &O::keys,
+           "keys.yaml: hashes of the tenants' API keys (monetctl key new). Read again when it "
+           "changes."),
+      OneOf("on_unresolved_mandatory", "ACTION", {"unready", "refuse_tenant"},
+            &O::on_unresolved_mandatory,
+            "What happens while a tenant's mandatory policy cannot be had: the server says that it "
+            "is not ready, or serves the other tenants. That tenant's calls are refused either "
+            "way."),
       Switch("allow_anonymous", &O::allow_anonymous,
              "Serve callers without a key on an address that other machines can reach."),
       Text("model_name", "NAME", &O::model_name, "Name of the model in the API.",

@@ -17,6 +17,7 @@ constexpr char kEnd[] = "<!-- end of reasons -->\n";
 
 std::string RetryAfter(const monet::ReasonInfo& info) {
   if (info.retry_after.count() == 0) return "no";
+  if (info.reason == monet::Reason::kRateLimited) return "as told";
   return fmt::format("{:g} s", static_cast<double>(info.retry_after.count()) / 1000);
 }
 

@@ -1,5 +1,6 @@
 #include "runtime/base/reasons.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 
@@ -14,13 +15,21 @@ using std::chrono::milliseconds;
 
 constexpr char kReasonPayload[] = "monet/reason";
 constexpr char kFieldPayload[] = "monet/field";
+constexpr char kRetryPayload[] = "monet/retry_ms";
 
 constexpr milliseconds kNever{0};
 // A queue moves on within steps; a start or the replacement of a server takes longer.
 constexpr milliseconds kQueueRetry{500};
 constexpr milliseconds kRestartRetry{2000};
 
+constexpr milliseconds kLeastRateRetry{1};
+constexpr milliseconds kConcurrencyRetry{500};
+
 constexpr std::array kReasons = {
+    ReasonInfo{Reason::kUnauthenticated, "UNAUTHENTICATED", Code::kUnauthenticated, false, kNever,
+               "The call carries no credentials of a tenant of this server, or wrong ones.",
+               "Send the metadata authorization: Bearer KEY with a valid key, or use the tenant's "
+               "client certificate."},
     ReasonInfo{Reason::kInvalidMessage, "INVALID_MESSAGE", Code::kInvalidArgument, false, kNever,
                "The bytes of the request are not a message of the method's type.",
                "Use the generated client of this API's proto files."},
@@ -48,8 +57,21 @@ constexpr std::array kReasons = {
                "it.",
                "Ask the server's operator."},
     ReasonInfo{Reason::kMaskNotAllowed, "MASK_NOT_ALLOWED", Code::kPermissionDenied, true, kNever,
-               "The caller may not name this policy or may not give explicit experts.",
+               "The caller may not give explicit experts.",
                "Name a policy that ListPolicies shows, or ask the server's operator."},
+    ReasonInfo{Reason::kLimitExceeded, "LIMIT_EXCEEDED", Code::kInvalidArgument, true, kNever,
+               "The field asks for more than the caller's tenant may have in one call.",
+               "Ask for less; the text says the limit."},
+    ReasonInfo{Reason::kRateLimited, "RATE_LIMITED", Code::kResourceExhausted, false,
+               kLeastRateRetry,
+               "The caller's tenant has used up its requests or tokens for now; the delay is the "
+               "time until there is enough again.",
+               "Retry after the delay."},
+    ReasonInfo{Reason::kConcurrencyLimited, "CONCURRENCY_LIMITED", Code::kResourceExhausted, false,
+               kConcurrencyRetry,
+               "The caller's tenant has as many calls, or calls with different masks, running as "
+               "it may.",
+               "Wait for one of them to end, or retry with growing, random delays."},
     ReasonInfo{Reason::kTooLarge, "TOO_LARGE", Code::kResourceExhausted, false, kNever,
                "The request needs, or its response is, more than this server's limits allow.",
                "Ask for less at a time."},
@@ -136,6 +158,22 @@ absl::Status MakeRefusal(Reason reason, std::string message) {
   absl::Status status(info.code, message);
   status.SetPayload(kReasonPayload, absl::Cord(info.name));
   return field.empty() ? status : WithField(std::move(status), field);
+}
+
+absl::Status RefuseFor(std::chrono::nanoseconds delay, Reason reason, std::string message) {
+  const ReasonInfo& info = InfoOf(reason);
+  MONET_CHECK(info.retry_after.count() > 0 && !info.names_field);
+  absl::Status status = MakeRefusal(reason, std::move(message));
+  const milliseconds wait = std::max(info.retry_after, std::chrono::ceil<milliseconds>(delay));
+  status.SetPayload(kRetryPayload, absl::Cord(std::to_string(wait.count())));
+  return status;
+}
+
+milliseconds RetryAfterOf(const absl::Status& status) {
+  if (const auto payload = status.GetPayload(kRetryPayload)) {
+    return milliseconds(std::stoll(std::string(*payload)));
+  }
+  return ReasonOf(status).retry_after;
 }
 
 absl::Status AtField(const std::string& field, const absl::Status& status) {

@@ -19,6 +19,7 @@ namespace monet {
 inline constexpr char kErrorDomain[] = "monet";  // of google.rpc.ErrorInfo
 
 enum class Reason : uint8_t {
+  kUnauthenticated,
   kInvalidMessage,
   kInvalidField,
   kUnsupportedField,
@@ -28,6 +29,9 @@ enum class Reason : uint8_t {
   kPolicyModelMismatch,
   kPolicyUnavailable,
   kMaskNotAllowed,
+  kLimitExceeded,
+  kRateLimited,
+  kConcurrencyLimited,
   kTooLarge,
   kQueueFull,
   kLoading,
@@ -41,10 +45,11 @@ struct ReasonInfo {
   Reason reason;
   const char* name;  // as clients see it
   absl::StatusCode code;
-  bool names_field;                       // the message starts with the field's path
-  std::chrono::milliseconds retry_after;  // 0: the same request fails again
-  const char* meaning;                    // one sentence
-  const char* remedy;                     // what the caller can do; one sentence
+  bool names_field;  // the message starts with the field's path
+  // 0: the same request fails again. Of kRateLimited the least; each refusal says its own.
+  std::chrono::milliseconds retry_after;
+  const char* meaning;  // one sentence
+  const char* remedy;   // what the caller can do; one sentence
 };
 
 // All of them in the order of the enumeration.
@@ -72,6 +77,12 @@ template <typename... Args>
 absl::Status InvalidField(fmt::format_string<Args...> format, Args&&... args) {
   return MakeRefusal(Reason::kInvalidField, fmt::format(format, std::forward<Args>(args)...));
 }
+
+// A refusal after which the same request may succeed once `delay` has passed: at least the reason's
+// own retry_after, rounded up to milliseconds. REQUIRES: the reason has one and names no field.
+absl::Status RefuseFor(std::chrono::nanoseconds delay, Reason reason, std::string message);
+// The delay of a refusal: its own, or its reason's; 0 when a retry does not help. REQUIRES: not OK.
+std::chrono::milliseconds RetryAfterOf(const absl::Status& status);
 
 // The same refusal, "FIELD: " before its message and FIELD as its field. OK stays OK.
 absl::Status AtField(const std::string& field, const absl::Status& status);

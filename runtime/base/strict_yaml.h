@@ -43,6 +43,8 @@ class YamlView {
   explicit YamlView(const YamlNode& root) : node_(&root), line_(root.line) {}
 
   bool present() const { return node_ != nullptr; }
+  // Of the node, or of the map that lacks it; from 1.
+  int32_t line() const { return line_; }
 
   // The value of a key; absent when this is no map or lacks the key.
   YamlView operator[](std::string_view key) const;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/base/bounded_file.h"
 #include "runtime/base/strict_yaml.h"
 #include "runtime/limits.h"
 #include "runtime/policy/mask_file.h"
@@ -137,33 +138,15 @@ absl::Status ReadBuilt(const YamlView& built) {
   return built.present() ? built.CheckMap() : absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ReadBounded(const std::filesystem::path& path, size_t limit) {
-  std::error_code error;
-  // Opening anything but a file, a pipe say, could wait forever.
-  if (!std::filesystem::is_regular_file(path, error)) {
-    const bool there = std::filesystem::exists(path, error);
-    return InvalidArgument("{}", there ? "not a regular file" : "no such file");
-  }
-  const uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) return InvalidArgument("cannot be read");
-  if (size > limit) return InvalidArgument("{} bytes, limit {}", size, limit);
-  std::string bytes(size, '\0');
-  std::ifstream file(path, std::ios::binary);
-  if (!file.read(bytes.data(), static_cast<std::streamsize>(size)) || file.peek() != EOF) {
-    return InvalidArgument("cannot be read");
-  }
-  return bytes;
-}
-
 absl::StatusOr<Policy> ReadNamedPolicy(const std::filesystem::path& yaml_path,
                                        std::string* mask_file_name) {
   MONET_ASSIGN_OR_RETURN(const std::string yaml,
-                         ReadBounded(yaml_path, limits::kMaxPolicyFileBytes));
+                         ReadBoundedFile(yaml_path, limits::kMaxPolicyFileBytes));
   MONET_ASSIGN_OR_RETURN(const std::string mask_name, PolicyMaskFileName(yaml));
   if (mask_file_name != nullptr) *mask_file_name = mask_name;
   std::string mask_file;
   if (!mask_name.empty()) {
-    auto bytes = ReadBounded(yaml_path.parent_path() / mask_name, kMaxMaskFileBytes);
+    auto bytes = ReadBoundedFile(yaml_path.parent_path() / mask_name, kMaxMaskFileBytes);
     if (!bytes.ok()) return InvalidArgument("{}: {}", mask_name, Message(bytes.status()));
     mask_file = *std::move(bytes);
   }

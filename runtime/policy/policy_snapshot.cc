@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <limits>
 #include <set>
@@ -10,6 +9,7 @@
 
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
+#include "runtime/policy/policy_reference.h"
 #include "runtime/policy/registry.h"
 
 namespace monet {
@@ -51,33 +51,6 @@ absl::Status CheckOtherEntries(const std::vector<fs::path>& entries,
   return absl::OkStatus();
 }
 
-// A version as it is written in references: decimal, from 1, no leading zero. 0 when it is none.
-int32_t ParseVersion(std::string_view text) {
-  if (text.empty() || text[0] < '1' || text[0] > '9') return 0;
-  int32_t version = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
-  return error == std::errc() && end == text.data() + text.size() ? version : 0;
-}
-
-// name, name@version or name@sha256:…
-struct Reference {
-  std::string_view name;
-  int32_t version = 0;  // 0: any
-  Digest digest;
-  bool has_digest = false;
-};
-
-bool ParseReference(std::string_view text, Reference* reference) {
-  const size_t at = text.find('@');
-  reference->name = text.substr(0, at);
-  if (!IsPolicyName(reference->name)) return false;
-  if (at == std::string_view::npos) return true;
-  const std::string_view rest = text.substr(at + 1);
-  reference->has_digest = Digest::Parse(rest, &reference->digest);
-  if (!reference->has_digest) reference->version = ParseVersion(rest);
-  return reference->has_digest || reference->version > 0;
-}
-
 struct NameLess {
   bool operator()(const std::shared_ptr<const Policy>& a, std::string_view name) const {
     return a->name < name;
@@ -89,15 +62,12 @@ struct NameLess {
 
 // The highest version that fits; null when there is none. Contents are equal under one digest, so
 // which of their versions is taken does not matter to the mask.
-std::shared_ptr<const Policy> FindIn(const PolicyList& policies, const Reference& reference) {
-  const auto [first, last] =
-      std::equal_range(policies.begin(), policies.end(), reference.name, NameLess());
+std::shared_ptr<const Policy> FindIn(const PolicyList& policies, const PolicyReference& reference) {
+  const auto [first, last] = std::equal_range(policies.begin(), policies.end(),
+                                              std::string_view(reference.name), NameLess());
   for (auto it = last; it != first;) {
     --it;
-    const Policy& policy = **it;
-    if (reference.version != 0 && policy.version != reference.version) continue;
-    if (reference.has_digest && policy.digest != reference.digest) continue;
-    return *it;
+    if (reference.Fits(**it)) return *it;
   }
   return nullptr;
 }
@@ -171,7 +141,7 @@ absl::StatusOr<std::shared_ptr<const PolicySnapshot>> PolicySnapshot::Load(
 absl::Status PolicySnapshot::CheckUnchangedSince(const PolicySnapshot& previous) const {
   for (const PolicyList* now : {&policies_, &foreign_}) {
     for (const auto& policy : *now) {
-      const Reference reference{policy->name, policy->version};
+      const PolicyReference reference{policy->name, policy->version};
       for (const PolicyList* before : {&previous.policies_, &previous.foreign_}) {
         const auto old = FindIn(*before, reference);
         if (old != nullptr && old->digest != policy->digest) {
@@ -186,8 +156,8 @@ absl::Status PolicySnapshot::CheckUnchangedSince(const PolicySnapshot& previous)
 }
 
 absl::StatusOr<std::shared_ptr<const Policy>> PolicySnapshot::Find(std::string_view text) const {
-  Reference reference;
-  if (!ParseReference(text, &reference)) {
+  PolicyReference reference;
+  if (!PolicyReference::Parse(text, &reference)) {
     return InvalidField(
         "policy is not a reference; write name, name@version or name@sha256:<64 hexadecimal "
         "digits>");

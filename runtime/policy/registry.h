@@ -74,13 +74,15 @@ struct ResolvedMask {
   std::vector<std::shared_ptr<const Policy>> policies;  // applied, by name then version, unique
 };
 
-// Unites policies and explicit experts; neither order nor repetition matters. Errors begin with the
-// request field and a colon, e.g. "mask.policies[1]: " or "mask.experts[0].rows[3]: ": those of
-// Find, and INVALID_ARGUMENT for experts outside the model's shape and for more entries than
-// limits.h says.
+// Unites `mandatory` policies, policies by reference and explicit experts; neither order nor
+// repetition matters. Mandatory ones are not the request's: they do not count towards its limits.
+// Errors begin with the request field and a colon, e.g. "mask.policies[1]: " or
+// "mask.experts[0].rows[3]: ": those of Find, and INVALID_ARGUMENT for experts outside the model's
+// shape and for more entries than limits.h says.
 absl::StatusOr<ResolvedMask> ResolveMask(const PolicySnapshot& snapshot,
                                          const std::vector<std::string>& references,
-                                         const std::vector<ExplicitExperts>& experts);
+                                         const std::vector<ExplicitExperts>& experts,
+                                         std::vector<std::shared_ptr<const Policy>> mandatory = {});
 
 // Holds the current snapshot. Thread-safe; readers keep what they got.
 class PolicyRegistry {

@@ -64,9 +64,11 @@ bool SamePolicy(const std::shared_ptr<const Policy>& a, const std::shared_ptr<co
 
 absl::StatusOr<ResolvedMask> ResolveMask(const PolicySnapshot& snapshot,
                                          const std::vector<std::string>& references,
-                                         const std::vector<ExplicitExperts>& experts) {
+                                         const std::vector<ExplicitExperts>& experts,
+                                         std::vector<std::shared_ptr<const Policy>> mandatory) {
   MONET_RETURN_IF_ERROR(CheckCounts(references, experts));
   ResolvedMask resolved;
+  resolved.policies = std::move(mandatory);
   std::vector<std::shared_ptr<const Policy>>& policies = resolved.policies;
   for (size_t n = 0; n < references.size(); ++n) {
     auto policy = snapshot.Find(references[n]);

@@ -211,7 +211,8 @@ class ErrorDetails : public ::testing::Test {
   }
 
   // Checks a status against its row of the table and notes the reason as produced.
-  void Expect(const grpc::Status& status, Reason reason, const std::string& field = "") {
+  void Expect(const grpc::Status& status, Reason reason, const std::string& field = "",
+              int64_t retry_ms = 0) {
     const ReasonInfo& row = InfoOf(reason);
     SCOPED_TRACE(row.name);
     EXPECT_EQ(static_cast<int>(status.error_code()), static_cast<int>(row.code));
@@ -231,7 +232,8 @@ class ErrorDetails : public ::testing::Test {
     ASSERT_EQ(decoded.retries.size(), row.retry_after.count() > 0 ? 1u : 0u);
     if (row.retry_after.count() > 0) {
       const auto& delay = decoded.retries[0].retry_delay();
-      EXPECT_EQ(delay.seconds() * 1000 + delay.nanos() / 1000000, row.retry_after.count());
+      EXPECT_EQ(delay.seconds() * 1000 + delay.nanos() / 1000000,
+                retry_ms == 0 ? row.retry_after.count() : retry_ms);
     }
     EXPECT_THAT(status.error_message(), Not(HasSubstr("127.0.0.1")));
     EXPECT_THAT(status.error_message(), Not(HasSubstr(MONET_SOURCE_DIR)));
@@ -251,6 +253,7 @@ class ErrorDetails : public ::testing::Test {
   void RequestsRefused();
   void QueueFull();
   void RightsMissing();
+  void TenantRefusals();
 
   testing::TemporaryFolder folder_;
   std::unique_ptr<ServingModel> model_;  // outlives the calls
@@ -258,7 +261,9 @@ class ErrorDetails : public ::testing::Test {
   Ingress ingress_{{.threads = 2, .tasks = 16, .bytes = 64 << 20}};
   Metrics metrics_{"demo"};
   StalledStreams stalled_streams_{std::chrono::minutes(1)};
-  const ServiceContext context_{&admission_, &ingress_, &metrics_, &stalled_streams_};
+  const std::unique_ptr<TenantRegistry> tenants_ = *TenantRegistry::Load({});
+  const ServiceContext context_{&admission_, &ingress_, &metrics_, &stalled_streams_,
+                                tenants_.get()};
   GenerationService generation_{context_};
   PolicyService policy_{context_};
   StatusService status_{context_};
@@ -329,16 +334,26 @@ void ErrorDetails::QueueFull() {
 
 void ErrorDetails::RightsMissing() {
   const auto snapshot = model_->policies->Current();
-  Identity identity;
-  identity.explicit_experts_allowed = false;
-  identity.mandatory_policies = {"gone"};
+  Tenant tenant;
   MaskChoice experts;
   experts.experts.resize(1);
-  Expect(Send(ResolveCallMask(*snapshot, identity, experts).status()), Reason::kMaskNotAllowed,
+  Expect(Send(ResolveCallMask(*snapshot, tenant, experts).status()), Reason::kMaskNotAllowed,
          "mask.experts");
-  const grpc::Status mandatory = Send(ResolveCallMask(*snapshot, identity, {}).status());
+  tenant.require = {{.name = "gone"}};
+  const grpc::Status mandatory = Send(ResolveCallMask(*snapshot, tenant, {}).status());
   Expect(mandatory, Reason::kPolicyUnavailable);
   EXPECT_THAT(mandatory.error_message(), Not(HasSubstr("gone")));
+}
+
+void ErrorDetails::TenantRefusals() {
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer of-nobody");
+  v1::GenerateResponse response;
+  Expect(stub_->Generate(&context, Request(), &response), Reason::kUnauthenticated);
+  Expect(Send(RefuseFor(std::chrono::microseconds(61500001), Reason::kRateLimited, "too many")),
+         Reason::kRateLimited, "", 61501);
+  Expect(Send(Refuse(Reason::kConcurrencyLimited, "too many")), Reason::kConcurrencyLimited);
+  Expect(Send(Refuse(Reason::kLimitExceeded, "n is 3, limit 2")), Reason::kLimitExceeded, "n");
 }
 
 TEST_F(ErrorDetails, EveryReasonReachesTheClient) {
@@ -347,6 +362,7 @@ TEST_F(ErrorDetails, EveryReasonReachesTheClient) {
   RequestsRefused();
   QueueFull();
   RightsMissing();
+  TenantRefusals();
   Expect(Send(EngineEnd(Clock::now(), false)), Reason::kDeadlineExceeded);
   Expect(Send(EngineEnd(Clock::time_point::max(), true)), Reason::kCancelled);
   v1::TokenizeResponse large;

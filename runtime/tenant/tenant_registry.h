@@ -1,0 +1,57 @@
+// The set of tenants in force, from two files that may change while the server runs. Both are read
+// as a whole: a file with an error leaves the last good set in force.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "runtime/base/digest.h"
+#include "runtime/base/status.h"
+#include "runtime/tenant/tenant_set.h"
+
+namespace monet {
+
+struct TenantPaths {
+  std::filesystem::path tenants;  // empty: a server without tenants
+  std::filesystem::path keys;     // empty: no keys
+  // Whether client certificates are verified, so that their subjects are a way in.
+  bool client_certificates = false;
+};
+
+// Thread-safe; readers keep what they got.
+class TenantRegistry {
+ public:
+  // Errors: INVALID_ARGUMENT naming the file (its name without folders), line and key, or saying
+  // that nobody could be served.
+  static absl::StatusOr<std::unique_ptr<TenantRegistry>> Load(const TenantPaths& paths);
+
+  std::shared_ptr<const TenantSet> Current() const;
+
+  // Reads both files again. Errors: as Load; the set in force stays.
+  absl::Status Reload();
+  // The same when the content of a file is not the one last read, good or bad; else nothing.
+  std::optional<absl::Status> ReloadIfChanged();
+
+ private:
+  explicit TenantRegistry(TenantPaths paths) : paths_(std::move(paths)) {}
+
+  // What the files hold, or why they cannot be read.
+  struct Content {
+    absl::StatusOr<std::string> tenants;
+    absl::StatusOr<std::string> keys;
+    Digest digest;
+  };
+  Content Read() const;
+  absl::StatusOr<std::shared_ptr<const TenantSet>> Parse(const Content& content) const;
+  absl::Status Take(const Content& content);
+
+  const TenantPaths paths_;
+  std::mutex reload_mutex_;  // one reload at a time
+  Digest last_read_;         // under reload_mutex_
+  mutable std::mutex mutex_;
+  std::shared_ptr<const TenantSet> current_;  // under mutex_
+};
+
+}  // namespace monet

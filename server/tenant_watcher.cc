@@ -1,0 +1,61 @@
+#include "server/tenant_watcher.h"
+
+#include <spdlog/spdlog.h>
+
+namespace monet::server {
+
+void TenantWatcher::Start(std::chrono::milliseconds interval) {
+  {
+    const std::lock_guard lock(resolve_mutex_);
+    resolving_ = true;
+  }
+  Resolve();
+  thread_ = std::thread([this, interval] { Run(interval); });
+}
+
+void TenantWatcher::Stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  stopped_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  const std::lock_guard lock(resolve_mutex_);
+  resolving_ = false;
+}
+
+absl::Status TenantWatcher::Reload() {
+  const absl::Status status = tenants_->Reload();
+  Note(status);
+  return status;
+}
+
+void TenantWatcher::Run(std::chrono::milliseconds interval) {
+  std::unique_lock lock(mutex_);
+  while (!stopped_.wait_for(lock, interval, [this] { return stopping_; })) {
+    lock.unlock();
+    if (const auto status = tenants_->ReloadIfChanged()) Note(*status);
+    lock.lock();
+  }
+}
+
+void TenantWatcher::Note(const absl::Status& status) {
+  metrics_->CountReload(status.ok());
+  if (!status.ok()) {
+    spdlog::error("tenants not reloaded, the last good ones stay in force: {}", Message(status));
+    return;
+  }
+  const auto set = tenants_->Current();
+  spdlog::info("tenants reloaded: {} tenants, {} keys", set->tenants().size(), set->keys().size());
+  Resolve();
+}
+
+void TenantWatcher::Resolve() {
+  const std::lock_guard lock(resolve_mutex_);
+  if (!resolving_) return;
+  const auto unresolved = FindUnresolved(*tenants_->Current(), *policies_->Current());
+  metrics_->SetUnresolved(unresolved);
+  on_resolved_(unresolved);
+}
+
+}  // namespace monet::server
