@@ -5,13 +5,21 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <random>
 #include <string>
+#include <utility>
 
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "server/request_conversion.h"
+#include "tests/fuzz/message_mutator.h"
 
 namespace {
+
+const monet::server::ServedShape& Shape() {
+  static const monet::server::ServedShape shape = {"demo", monet::MaskShape{2, 5}, 100, 32};
+  return shape;
+}
 
 void Require(bool held) {
   if (!held) std::abort();
@@ -36,29 +44,72 @@ void CheckInput(const monet::server::ServedShape& shape, monet::server::CallInpu
   }
 }
 
+// `status` of a check, or of a conversion that failed: a refusal names its field.
+void CheckStatus(const absl::Status& status) {
+  Require(status.ok() || !monet::FieldOf(status).empty());
+}
+
+void CheckConverted(absl::StatusOr<monet::server::CallInput> input) {
+  CheckStatus(input.status());
+  if (input.ok()) CheckInput(Shape(), *std::move(input));
+}
+
+void Handle(const monet::v1::GenerateRequest& request) {
+  CheckConverted(monet::server::ConvertGenerate(request, Shape()));
+}
+void Handle(const monet::v1::ScoreRequest& request) {
+  CheckConverted(monet::server::ConvertScore(request, Shape()));
+}
+void Handle(const monet::v1::TokenizeRequest& request) {
+  CheckStatus(monet::server::CheckTokenize(request));
+}
+void Handle(const monet::v1::DetokenizeRequest& request) {
+  CheckStatus(monet::server::CheckDetokenize(request, Shape().vocabulary));
+}
+void Handle(const monet::v1::ListPoliciesRequest& request) {
+  CheckStatus(monet::server::CheckListPolicies(request).status());
+}
+void Handle(const monet::v1::GetPolicyRequest& request) {
+  CheckStatus(monet::server::CheckPolicyReference("policy", request.policy()));
+}
+
+// Calls `use` with every kind of request that the bytes are. A new kind is one more type in
+// EveryRequest and its Handle above.
+template <typename... Requests, typename Use>
+void ParseAs(const uint8_t* data, size_t size, Use use) {
+  const auto parse_one = [&](auto request) {
+    if (request.ParseFromArray(data, static_cast<int>(size))) use(&request);
+  };
+  (parse_one(Requests()), ...);
+}
+template <typename Use>
+void EveryRequest(const uint8_t* data, size_t size, Use use) {
+  ParseAs<monet::v1::GenerateRequest, monet::v1::ScoreRequest, monet::v1::TokenizeRequest,
+          monet::v1::DetokenizeRequest, monet::v1::ListPoliciesRequest,
+          monet::v1::GetPolicyRequest>(data, size, use);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const monet::server::ServedShape shape = {"demo", monet::MaskShape{2, 5}, 100, 32};
   google::protobuf::SetLogHandler(nullptr);
-  const int bytes = static_cast<int>(size);
-  monet::v1::GenerateRequest generate;
-  if (generate.ParseFromArray(data, bytes)) {
-    auto input = monet::server::ConvertGenerate(generate, shape);
-    if (input.ok()) {
-      CheckInput(shape, *std::move(input));
-    } else {
-      Require(!monet::FieldOf(input.status()).empty());
-    }
-  }
-  monet::v1::ScoreRequest score;
-  if (score.ParseFromArray(data, bytes)) {
-    auto input = monet::server::ConvertScore(score, shape);
-    if (input.ok()) {
-      CheckInput(shape, *std::move(input));
-    } else {
-      Require(!monet::FieldOf(input.status()).empty());
-    }
-  }
+  EveryRequest(data, size, [](auto* request) { Handle(*request); });
   return 0;
+}
+
+// Changes the fields of one of the messages that the bytes are.
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
+                                          unsigned seed) {
+  google::protobuf::SetLogHandler(nullptr);
+  std::mt19937 random(seed);
+  std::string changed;
+  uint32_t kinds = 0;
+  EveryRequest(data, size, [&](auto* request) {
+    if (random() % ++kinds != 0) return;  // each kind with the same chance
+    monet::MutateMessage(request, &random);
+    changed = request->SerializeAsString();
+  });
+  if (changed.size() > max_size) return size;
+  changed.copy(reinterpret_cast<char*>(data), changed.size());
+  return changed.size();
 }
