@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from bad_input_cases import METHODS, table, wire
-from python_client_test import Server, api  # noqa: F401 (a fixture)
+from server_process import Server, generate_api
 from raw_http2 import RawConnection
 
 HEALTHY = {
@@ -76,6 +76,11 @@ class HealthyStream:
         self._stop.set()
         self._thread.join()
         self._channel.close()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory):
+    return generate_api(tmp_path_factory.mktemp("stubs"))
 
 
 @pytest.fixture(scope="module")
