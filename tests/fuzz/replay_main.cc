@@ -27,7 +27,7 @@ namespace {
 
 constexpr int kTruncations = 64;
 constexpr int kMutations = 192;
-constexpr int kOwnMutations = 1000;
+constexpr int kOwnMutations = 2000;
 constexpr size_t kMaxGrowth = 16 << 10;  // bytes that one change may add
 constexpr std::string_view kTimeArgument = "-max_total_time=";
 
