@@ -12,25 +12,6 @@
 
 namespace monet::cli {
 
-ServerArguments::ServerArguments(CLI::App* app) {
-  server_ = AddValue(app, "--server", "ADDR", "Server to call, HOST:PORT. Default: 127.0.0.1:50051")
-                ->envname("MONET_SERVER");
-  timeout_ = AddValue(app, "--timeout", "SECONDS",
-                      "Most seconds for the whole command, then DEADLINE_EXCEEDED.\n"
-                      "Default: no limit, but 5 s to connect");
-}
-
-absl::StatusOr<ServerOptions> ServerArguments::Read() const {
-  ServerOptions options;
-  MONET_ASSIGN_OR_RETURN(const std::optional<std::string> address, TextOf(server_));
-  options.address = address.value_or(kDefaultServer);
-  MONET_ASSIGN_OR_RETURN(options.timeout_s, FiniteOf(timeout_));
-  if (options.timeout_s.has_value() && *options.timeout_s <= 0) {
-    return InvalidArgument("--timeout is {:g} seconds, must be above 0", *options.timeout_s);
-  }
-  return options;
-}
-
 MaskArguments::MaskArguments(CLI::App* app) {
   policies_ = AddRepeated(app, "--policy", "NAME",
                           "Policy to run under: NAME, NAME@VERSION or NAME@sha256:DIGEST.\n"

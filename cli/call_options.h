@@ -1,26 +1,13 @@
-// Options that subcommands share: which server, and which experts to remove.
+// Options that subcommands share: which experts to remove; which server is in server_arguments.h.
 #pragma once
 
 #include <CLI/CLI.hpp>
 
-#include "cli/connection.h"
+#include "cli/server_arguments.h"
 #include "monet/v1/mask.pb.h"
 #include "runtime/base/status.h"
 
 namespace monet::cli {
-
-inline constexpr char kDefaultServer[] = "127.0.0.1:50051";
-
-// --server and --timeout.
-class ServerArguments {
- public:
-  explicit ServerArguments(CLI::App* app);
-  absl::StatusOr<ServerOptions> Read() const;
-
- private:
-  CLI::Option* server_;
-  CLI::Option* timeout_;
-};
 
 // --policy and --experts.
 class MaskArguments {

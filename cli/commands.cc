@@ -1,6 +1,7 @@
 #include "cli/commands.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -65,8 +66,9 @@ absl::Status Execute(int argc, char** argv, const Session& session) {
   root.footer(kFooter);
   root.get_formatter()->column_width(26);
   root.require_subcommand(1);
-  const std::vector<Command> commands = {AddGenerate(&root), AddScore(&root),    AddPolicies(&root),
-                                         AddModel(&root),    AddTokenize(&root), AddForward(&root)};
+  const std::vector<Command> commands = {
+      AddGenerate(&root), AddScore(&root),      AddPolicies(&root), AddModel(&root),
+      AddTokenize(&root), AddDetokenize(&root), AddForward(&root)};
   std::string help;
   MONET_RETURN_IF_ERROR(Parse(&root, argc, argv, &help));
   if (!help.empty()) return session.console->Write(help);
@@ -79,6 +81,8 @@ absl::Status Execute(int argc, char** argv, const Session& session) {
 }  // namespace
 
 int Run(int argc, char** argv) {
+  // What gRPC would log comes back as an error, and that is one line.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   Interrupts interrupts;
   Console console;
   const absl::Status status = Execute(argc, argv, Session{&console, &interrupts});

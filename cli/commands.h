@@ -28,6 +28,7 @@ Command AddScore(CLI::App* root);
 Command AddPolicies(CLI::App* root);
 Command AddModel(CLI::App* root);
 Command AddTokenize(CLI::App* root);
+Command AddDetokenize(CLI::App* root);
 Command AddForward(CLI::App* root);
 
 // The whole program: parses, runs, prints errors, returns the exit code.

@@ -1,5 +1,7 @@
 #include "cli/connection.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <string_view>
 
@@ -13,9 +15,13 @@ using Clock = std::chrono::system_clock;
 // Largest answer: the ids of the longest text that a server may tokenize.
 constexpr int kMaxAnswerBytes = 64 << 20;
 
-bool IsLoopback(std::string_view address) {
-  return address.starts_with("127.") || address.starts_with("localhost:") ||
-         address.starts_with("[::1]");
+std::shared_ptr<grpc::ChannelCredentials> CredentialsOf(const ServerOptions& options) {
+  if (!options.tls) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions ssl;
+  ssl.pem_root_certs = options.ca_pem;
+  ssl.pem_cert_chain = options.cert_pem;
+  ssl.pem_private_key = options.cert_key_pem;
+  return grpc::SslCredentials(ssl);
 }
 
 Clock::time_point DeadlineIn(double seconds) {
@@ -44,9 +50,22 @@ bool AwaitConnection(grpc::Channel* channel, const Interrupts& interrupts,
 
 }  // namespace
 
-Connection::Connection(std::shared_ptr<grpc::Channel> channel, Interrupts* interrupts,
-                       Clock::time_point deadline)
+bool IsLocal(std::string_view address) {
+  if (address.starts_with("unix:")) return true;
+  const size_t colon = address.rfind(':');
+  // Without a port where the last colon is one of an IPv6 address.
+  const bool has_port = colon != std::string_view::npos && !address.ends_with(']');
+  const std::string host(has_port ? address.substr(0, colon) : address);
+  if (host == "localhost" || host == "[::1]") return true;
+  // A whole IPv4 address: 127.example.com is somebody else's name.
+  in_addr ipv4{};
+  return inet_pton(AF_INET, host.c_str(), &ipv4) == 1 && (ntohl(ipv4.s_addr) >> 24) == 127;
+}
+
+Connection::Connection(std::shared_ptr<grpc::Channel> channel, std::string key,
+                       Interrupts* interrupts, Clock::time_point deadline)
     : channel_(std::move(channel)),
+      key_(std::move(key)),
       interrupts_(interrupts),
       deadline_(deadline),
       generation_(v1::GenerationService::NewStub(channel_)),
@@ -61,9 +80,10 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ServerOptions
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
   // A proxy named in the environment cannot know this machine's own addresses.
-  if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  if (IsLocal(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   std::unique_ptr<Connection> connection(new Connection(
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments), interrupts,
+      grpc::CreateCustomChannel(address, CredentialsOf(options), arguments), options.key,
+      interrupts,
       options.timeout_s.has_value() ? DeadlineIn(*options.timeout_s) : Clock::time_point::max()));
   const Clock::time_point connect_by =
       std::min(connection->deadline_, Clock::now() + kConnectTimeout);
@@ -77,8 +97,9 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ServerOptions
                          kConnectTimeout.count())));
   }
   if (connection->channel_->GetState(false) != GRPC_CHANNEL_READY) {
-    return MarkCallFailed(Error(absl::StatusCode::kUnavailable,
-                                "cannot connect to {}; is monet-server running there?", address));
+    return MarkCallFailed(Error(
+        absl::StatusCode::kUnavailable, "cannot connect to {}; is monet-server running there{}?",
+        address, options.tls ? ", with TLS and a certificate that is trusted for this name" : ""));
   }
   return connection;
 }
@@ -87,6 +108,7 @@ absl::Status Connection::Call(const std::function<absl::Status(grpc::ClientConte
   grpc::ClientContext context;
   context.set_wait_for_ready(false);
   context.set_deadline(deadline_);
+  if (!key_.empty()) context.AddMetadata("authorization", "Bearer " + key_);
   Interrupts::Scope scope(interrupts_, [&context] { context.TryCancel(); });
   absl::Status status = call(&context);
   if (!status.ok() && interrupts_->signal() != 0) return Interrupted(interrupts_->signal());

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "cli/interrupts.h"
 #include "monet/v1/generation.grpc.pb.h"
@@ -22,7 +23,14 @@ inline constexpr std::chrono::seconds kConnectTimeout{5};
 struct ServerOptions {
   std::string address;              // HOST:PORT
   std::optional<double> timeout_s;  // seconds for the whole command; none: no limit
+  std::string key;                  // sent with every call; empty: none
+  bool tls = false;
+  // PEM texts, with tls. Empty: the system's authorities, no certificate of the client's own.
+  std::string ca_pem, cert_pem, cert_key_pem;
 };
+
+// Whether calls to `address` stay on this machine: a loopback address, localhost or a Unix socket.
+bool IsLocal(std::string_view address);
 
 // Not thread-safe.
 class Connection {
@@ -43,10 +51,11 @@ class Connection {
   absl::Status Unary(const std::function<grpc::Status(grpc::ClientContext*)>& method);
 
  private:
-  Connection(std::shared_ptr<grpc::Channel> channel, Interrupts* interrupts,
+  Connection(std::shared_ptr<grpc::Channel> channel, std::string key, Interrupts* interrupts,
              std::chrono::system_clock::time_point deadline);
 
   std::shared_ptr<grpc::Channel> channel_;
+  std::string key_;
   Interrupts* interrupts_;
   std::chrono::system_clock::time_point deadline_;
   std::unique_ptr<v1::GenerationService::StubInterface> generation_;

@@ -1,10 +1,12 @@
 // monetctl generate: one completion, whole or as a stream.
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "cli/color.h"
 #include "cli/commands.h"
 #include "cli/connection.h"
 #include "cli/exit_status.h"
@@ -30,6 +32,7 @@ constexpr char kExample[] =
     "most\n"
     "probable first. --prompt-logprobs adds \"prompt_logprobs\": {\"token_ids\", \"logprobs\",\n"
     "\"top_logprobs\"} of the prompt without its first token.\n\n"
+    "On a terminal --logprobs colours the text by probability (--color).\n\n"
     "With --n above 1 the object has \"completions\", a list by \"index\", instead of text,\n"
     "usage, finish_reason, token_ids, logprobs and removed_weight_share, which each of its "
     "entries\n"
@@ -125,14 +128,27 @@ absl::Status EndText(const std::string& text, Console* console) {
   return console->Write("\n");
 }
 
+absl::Status PrintTexts(const std::vector<std::string>& texts, Console* console) {
+  if (texts.size() == 1) {
+    MONET_RETURN_IF_ERROR(console->Write(texts[0]));
+    return EndText(texts[0], console);
+  }
+  for (size_t index = 0; index < texts.size(); ++index) {
+    MONET_RETURN_IF_ERROR(console->Write(fmt::format("=== {}\n{}\n", index, texts[index])));
+  }
+  return absl::OkStatus();
+}
+
 // Takes the messages of a stream in, checks their order, prints and collects them.
 class StreamPrinter {
  public:
-  StreamPrinter(const v1::GenerateRequest* request, const GenerateArguments* arguments,
+  StreamPrinter(const v1::GenerateRequest* request, const GenerateArguments* arguments, bool colors,
                 Console* console)
-      : request_(request), arguments_(arguments), console_(console) {
+      : request_(request), arguments_(arguments), colors_(colors), console_(console) {
     const size_t n = CompletionsAsked(*request);
     finished_.resize(n);
+    shown_.resize(n);
+    pending_.resize(n, kNothingPending);
     for (size_t index = 0; index < n; ++index) {
       whole_.add_completions()->set_index(static_cast<int32_t>(index));
       whole_.add_finishes();
@@ -153,8 +169,9 @@ class StreamPrinter {
     if (std::find(finished_.begin(), finished_.end(), false) != finished_.end()) {
       return BadAnswer("the stream ended without a finish");
     }
-    if (!arguments_->json) return EndText(whole_.completions(0).text(), console_);
-    return console_->Write(Line(WholeJson(whole_, arguments_->logprobs)));
+    if (arguments_->json) return console_->Write(Line(WholeJson(whole_, arguments_->logprobs)));
+    if (!arguments_->stream) return PrintTexts(shown_, console_);
+    return EndText(whole_.completions(0).text(), console_);
   }
 
  private:
@@ -199,23 +216,42 @@ class StreamPrinter {
     whole->mutable_token_ids()->MergeFrom(delta.token_ids());
     whole->mutable_logprobs()->MergeFrom(delta.logprobs());
     whole->mutable_top_logprobs()->MergeFrom(delta.top_logprobs());
-    if (!arguments_->json) return console_->Write(delta.text());
+    if (!arguments_->json) {
+      const std::string text = colors_ ? Painted(delta) : delta.text();
+      if (arguments_->stream) return console_->Write(text);
+      shown_[static_cast<size_t>(delta.index())] += text;
+      return absl::OkStatus();
+    }
     return WriteEvent(DeltaEvent(delta, finished_.size() == 1, arguments_->logprobs));
   }
 
+  // Text in the colour of the least probable of its tokens; those that came without text, since it
+  // was held back, count to the next. Text of no token, such as an echo, stays as it is.
+  std::string Painted(const v1::Completion& delta) {
+    float& pending = pending_[static_cast<size_t>(delta.index())];
+    for (const float logprob : delta.logprobs()) pending = std::min(pending, logprob);
+    if (delta.text().empty() || pending == kNothingPending) return delta.text();
+    return Paint(delta.text(), std::exchange(pending, kNothingPending));
+  }
+
+  static constexpr float kNothingPending = std::numeric_limits<float>::infinity();
+
   const v1::GenerateRequest* request_;
   const GenerateArguments* arguments_;
+  bool colors_;
   Console* console_;
   bool has_header_ = false;
-  std::vector<bool> finished_;  // by index
+  std::vector<bool> finished_;      // by index
+  std::vector<std::string> shown_;  // by index: what is printed at the end, without --stream
+  std::vector<float> pending_;      // by index: least log-probability of tokens not yet shown
   v1::GenerateResponse whole_;
 };
 
 absl::Status RunStream(const v1::GenerateRequest& request, const GenerateArguments& arguments,
-                       Connection* connection, Console* console) {
+                       bool colors, Connection* connection, Console* console) {
   v1::GenerateStreamRequest stream_request;
   *stream_request.mutable_request() = request;
-  StreamPrinter printer(&request, &arguments, console);
+  StreamPrinter printer(&request, &arguments, colors, console);
   MONET_RETURN_IF_ERROR(connection->Call([&](grpc::ClientContext* context) -> absl::Status {
     const auto reader = connection->generation().GenerateStream(context, stream_request);
     v1::GenerateStreamResponse message;
@@ -241,24 +277,23 @@ absl::Status RunUnary(const v1::GenerateRequest& request, const GenerateArgument
   }
   MONET_RETURN_IF_ERROR(CheckApplied(request.mask(), response.header().mask()));
   if (arguments.json) return console->Write(Line(WholeJson(response, arguments.logprobs)));
-  if (n > 1) {
-    for (int index = 0; index < n; ++index) {
-      MONET_RETURN_IF_ERROR(
-          console->Write(fmt::format("=== {}\n{}\n", index, response.completions(index).text())));
-    }
-    return absl::OkStatus();
+  std::vector<std::string> texts;
+  for (const v1::Completion& completion : response.completions()) {
+    texts.push_back(completion.text());
   }
-  const std::string& text = response.completions(0).text();
-  MONET_RETURN_IF_ERROR(console->Write(text));
-  return EndText(text, console);
+  return PrintTexts(texts, console);
 }
 
 absl::Status RunGenerate(const GenerateArguments& arguments, const Session& session) {
   MONET_ASSIGN_OR_RETURN(const ServerOptions server, arguments.server.Read());
   MONET_ASSIGN_OR_RETURN(const v1::GenerateRequest request, arguments.Read());
+  MONET_ASSIGN_OR_RETURN(const bool may_color, arguments.color.Read(*session.console));
+  const bool colors = may_color && arguments.logprobs && !arguments.json;
   MONET_ASSIGN_OR_RETURN(const auto connection, Connection::Open(server, session.interrupts));
-  return arguments.stream ? RunStream(request, arguments, connection.get(), session.console)
-                          : RunUnary(request, arguments, connection.get(), session.console);
+  // Only a stream says which text is of which token.
+  return arguments.stream || colors
+             ? RunStream(request, arguments, colors, connection.get(), session.console)
+             : RunUnary(request, arguments, connection.get(), session.console);
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ absl::Status ReadLogitBias(const std::string& text, v1::SamplingParams* sampling
 
 }  // namespace
 
-GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app) {
+GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app), color(app) {
   AddStopping(app);
   AddSampling(app);
   model = AddValue(app, "--model", "NAME",
@@ -46,7 +46,7 @@ GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app) {
                         "Your own id for the server's log, at most 128 visible ASCII characters.\n"
                         "Default: made by the server");
   app->add_flag("--logprobs", logprobs,
-                "Return each token's natural-log probability (with --json)");
+                "Return each token's natural-log probability: with --json, or as colours");
   app->add_flag("--prompt-logprobs", prompt_logprobs,
                 "Return those of the prompt's tokens too (with --json)");
   top_logprobs =

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/call_options.h"
+#include "cli/color.h"
 #include "monet/v1/generation.pb.h"
 #include "runtime/base/status.h"
 
@@ -21,6 +22,7 @@ struct GenerateArguments {
   CLI::Option *min_p, *repetition_penalty, *presence_penalty, *frequency_penalty, *logit_bias;
   CLI::Option *min_tokens, *top_logprobs, *n;
   CLI::Option *model, *request_id, *prompt;
+  ColorArgument color;
   bool stream = false;
   bool json = false;
   bool logprobs = false;

@@ -1,4 +1,5 @@
 // monetctl score: perplexity of a text under a mask.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -7,12 +8,14 @@
 #include <vector>
 
 #include "cli/call_options.h"
+#include "cli/color.h"
 #include "cli/commands.h"
 #include "cli/connection.h"
 #include "cli/exit_status.h"
 #include "cli/json_shapes.h"
 #include "cli/options.h"
 #include "cli/text_input.h"
+#include "cli/token_texts.h"
 #include "cli/windows.h"
 
 namespace monet::cli {
@@ -27,9 +30,12 @@ constexpr char kExample[] =
     "model's context is scored in windows of context - 1 tokens, each behind its own <s>.";
 
 struct ScoreArguments {
-  explicit ScoreArguments(CLI::App* app) : server(app), mask(app) {
+  explicit ScoreArguments(CLI::App* app) : server(app), mask(app), color(app) {
     model = AddValue(app, "--model", "NAME",
                      "Refuse to run on a model of another name. Default: whatever is served");
+    app->add_flag("--logprobs", logprobs,
+                  "Print each token's natural-log probability too: in colours of the text,\n"
+                  "or a line 'LOGPROB \"TEXT\"' a token where there are no colours");
     app->add_flag("--json", json, "Print one JSON object");
     text_file = AddValue(app, "--text-file", "FILE", "UTF-8 text to score; '-' is standard input")
                     ->required();
@@ -37,7 +43,9 @@ struct ScoreArguments {
 
   ServerArguments server;
   MaskArguments mask;
+  ColorArgument color;
   CLI::Option *model, *text_file;
+  bool logprobs = false;
   bool json = false;
 };
 
@@ -112,7 +120,29 @@ absl::StatusOr<ScoreTotal> ScoreText(const v1::ScoreRequest& request, const Toke
   return total;
 }
 
-std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json) {
+// The text, or a line a token, each with its log-probability.
+absl::StatusOr<std::string> LogprobsText(const TokenizedText& text, const ScoreTotal& total,
+                                         bool colors, Connection* connection) {
+  MONET_ASSIGN_OR_RETURN(const std::vector<TokenText> units, TokenTexts(text.ids, connection));
+  std::string output;
+  size_t token = 0;
+  for (const TokenText& unit : units) {
+    const float* first = total.logprobs().data() + token;
+    if (colors) {
+      output += Paint(unit.text, *std::min_element(first, first + unit.tokens));
+    } else {
+      output += fmt::format("{:.6f} {}\n", fmt::join(first, first + unit.tokens, " "),
+                            Json(unit.text).dump());
+    }
+    token += unit.tokens;
+  }
+  // The summary begins on a line of its own.
+  if (colors) output += "\n\n";
+  return output;
+}
+
+std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json,
+                        const std::vector<int32_t>& listed_ids) {
   const double perplexity = std::exp(total.mean_nll());
   if (!as_json) {
     std::string text = fmt::format("tokens      {}\nmean_nll    {:.6f}\nperplexity  {:.4f}\n",
@@ -135,6 +165,10 @@ std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json) 
   // One id a window: none of them names the whole.
   json.erase("request_id");
   AddRemoved(total.header().mask(), &json);
+  if (!listed_ids.empty()) {
+    json["token_ids"] = listed_ids;
+    json["logprobs"] = total.logprobs();
+  }
   json["removed_weight_share"] = total.removed_weight_share();
   return Line(json);
 }
@@ -149,12 +183,20 @@ absl::Status RunScore(const ScoreArguments& arguments, const Session& session) {
   if (text.empty()) return InvalidArgument("--text-file is empty, there is nothing to score");
   MONET_RETURN_IF_ERROR(RequireUtf8("--text-file", text));
 
+  MONET_ASSIGN_OR_RETURN(const bool colors, arguments.color.Read(*session.console));
+
   MONET_ASSIGN_OR_RETURN(const auto connection, Connection::Open(server, session.interrupts));
   MONET_ASSIGN_OR_RETURN(const int32_t context, ReadContext(text.size(), connection.get()));
   MONET_ASSIGN_OR_RETURN(const TokenizedText tokens, TokenizeText(text, connection.get()));
   MONET_ASSIGN_OR_RETURN(const ScoreTotal total,
                          ScoreText(request, tokens, context, connection.get(), session.console));
-  return session.console->Write(ScoreOutput(total, context, arguments.json));
+  if (arguments.logprobs && !arguments.json) {
+    MONET_ASSIGN_OR_RETURN(const std::string tokens_text,
+                           LogprobsText(tokens, total, colors, connection.get()));
+    MONET_RETURN_IF_ERROR(session.console->Write(tokens_text));
+  }
+  return session.console->Write(ScoreOutput(
+      total, context, arguments.json, arguments.logprobs ? tokens.ids : std::vector<int32_t>()));
 }
 
 }  // namespace

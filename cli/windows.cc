@@ -36,6 +36,7 @@ absl::Status ScoreTotal::Add(std::span<const int32_t> ids, const v1::ScoreRespon
   for (float logprob : answer.logprobs()) {
     if (!std::isfinite(logprob)) return BadAnswer("a log-probability is not a finite number");
     negative_sum_ -= static_cast<double>(logprob);
+    logprobs_.push_back(logprob);
   }
   tokens_ += static_cast<int64_t>(ids.size());
   removed_sum_ += answer.removed_weight_share() * static_cast<double>(ids.size() + 1);

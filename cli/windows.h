@@ -25,6 +25,8 @@ class ScoreTotal {
   int32_t windows() const { return windows_; }
   // −Σ log p / tokens in nats, summed in double over the tokens in order. REQUIRES: tokens() > 0.
   double mean_nll() const { return negative_sum_ / static_cast<double>(tokens_); }
+  // Of every token, in order.
+  const std::vector<float>& logprobs() const { return logprobs_; }
   // Of the first answer; the others agree in model and mask.
   const v1::ResponseHeader& header() const { return header_; }
   // Sum of the answers' usage.
@@ -35,6 +37,7 @@ class ScoreTotal {
  private:
   v1::ResponseHeader header_;
   v1::Usage usage_;
+  std::vector<float> logprobs_;
   int64_t tokens_ = 0;
   int32_t windows_ = 0;
   double negative_sum_ = 0;

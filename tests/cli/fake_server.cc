@@ -7,6 +7,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "runtime/base/utf8.h"
 
 namespace monet::cli {
 namespace {
@@ -212,10 +213,33 @@ grpc::Status FakeGeneration::Score(grpc::ServerContext*, const v1::ScoreRequest*
   return grpc::Status::OK;
 }
 
-grpc::Status FakeGeneration::Tokenize(grpc::ServerContext*, const v1::TokenizeRequest* request,
+grpc::Status FakeGeneration::Tokenize(grpc::ServerContext* context,
+                                      const v1::TokenizeRequest* request,
                                       v1::TokenizeResponse* response) {
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = context->client_metadata().find("authorization");
+    last_authorization_ = found == context->client_metadata().end()
+                              ? ""
+                              : std::string(found->second.data(), found->second.size());
+  }
   if (!request->has_add_bos() || request->add_bos()) response->add_token_ids(1);
   for (char c : request->text()) response->add_token_ids(static_cast<uint8_t>(c) + 3);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGeneration::Detokenize(grpc::ServerContext*, const v1::DetokenizeRequest* request,
+                                        v1::DetokenizeResponse* response) {
+  std::string bytes;
+  for (const int32_t id : request->token_ids()) {
+    if (id >= 3) bytes.push_back(static_cast<char>(id - 3));
+  }
+  for (size_t i = 0; i < bytes.size();) {
+    const Utf8Unit unit = NextUtf8(std::string_view(bytes).substr(i));
+    const bool is_text = unit.kind == Utf8Unit::Kind::kCharacter;
+    response->mutable_text()->append(is_text ? bytes.substr(i, unit.length) : "\uFFFD");
+    i += is_text ? unit.length : 1;
+  }
   return grpc::Status::OK;
 }
 
@@ -237,6 +261,11 @@ grpc::Status FakeGeneration::GetModel(grpc::ServerContext*, const v1::GetModelRe
 v1::GenerateRequest FakeGeneration::last_generate() const {
   std::lock_guard lock(mutex_);
   return last_generate_;
+}
+
+std::string FakeGeneration::last_authorization() const {
+  std::lock_guard lock(mutex_);
+  return last_authorization_;
 }
 
 std::vector<v1::ScoreRequest> FakeGeneration::scores() const {
@@ -266,10 +295,20 @@ grpc::Status FakePolicies::ListPolicies(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
-FakeServer::FakeServer() {
+FakeServer::FakeServer() { Start(grpc::InsecureServerCredentials()); }
+
+FakeServer::FakeServer(const Certificates& certificates) {
+  grpc::SslServerCredentialsOptions options(
+      GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  options.pem_root_certs = certificates.ca;
+  options.pem_key_cert_pairs.push_back({certificates.server_key, certificates.server_cert});
+  Start(grpc::SslServerCredentials(options));
+}
+
+void FakeServer::Start(const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   int port = 0;
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort("127.0.0.1:0", credentials, &port);
   builder.RegisterService(&generation);
   builder.RegisterService(&policies);
   server_ = builder.BuildAndStart();

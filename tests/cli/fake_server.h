@@ -1,10 +1,10 @@
 // A server of the public API without a model, on a port of its own: answers are simple functions of
 // the request, and requests are kept for the test to look at.
 //
-//   tokens: <s> is 1, a byte b of text is b + 3; context 8; log-probability of id: -id / 128
-//   policies: "alpha" (1, 2) and "beta" (1); "missing" is NOT_FOUND; "ignored" is not applied
-//   completion of a prompt: its text in upper case, a token a byte; the prompt "wait" streams "W"
-//   and then nothing until the call is cancelled
+//   tokens: <s> is 1, a byte b of text is b + 3 (bytes that are no UTF-8 are one U+FFFD); context
+//   8; log-probability of id: -id / 128 policies: "alpha" (1, 2) and "beta" (1); "missing" is
+//   NOT_FOUND; "ignored" is not applied completion of a prompt: its text in upper case, a token a
+//   byte; the prompt "wait" streams "W" and then nothing until the call is cancelled
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -17,6 +17,7 @@
 
 #include "monet/v1/generation.grpc.pb.h"
 #include "monet/v1/policy.grpc.pb.h"
+#include "tests/cli/certificates.h"
 
 namespace monet::cli {
 
@@ -33,10 +34,14 @@ class FakeGeneration final : public v1::GenerationService::Service {
                      v1::ScoreResponse* response) override;
   grpc::Status Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
                         v1::TokenizeResponse* response) override;
+  grpc::Status Detokenize(grpc::ServerContext* context, const v1::DetokenizeRequest* request,
+                          v1::DetokenizeResponse* response) override;
   grpc::Status GetModel(grpc::ServerContext* context, const v1::GetModelRequest* request,
                         v1::GetModelResponse* response) override;
 
   v1::GenerateRequest last_generate() const;
+  // Metadata "authorization" of the last Tokenize; empty without.
+  std::string last_authorization() const;
   std::vector<v1::ScoreRequest> scores() const;
   // Whether a stream saw its cancellation since the last call; waits for it a few seconds.
   bool TakeCancelled();
@@ -48,6 +53,7 @@ class FakeGeneration final : public v1::GenerationService::Service {
  private:
   mutable std::mutex mutex_;
   v1::GenerateRequest last_generate_;
+  std::string last_authorization_;
   std::vector<v1::ScoreRequest> scores_;
   std::atomic<bool> cancelled_{false};
 };
@@ -64,6 +70,8 @@ class FakePolicies final : public v1::PolicyService::Service {
 class FakeServer {
  public:
   FakeServer();
+  // With TLS, for clients that have a certificate too.
+  explicit FakeServer(const Certificates& certificates);
   ~FakeServer();
 
   const std::string& address() const { return address_; }
@@ -72,6 +80,8 @@ class FakeServer {
   FakePolicies policies;
 
  private:
+  void Start(const std::shared_ptr<grpc::ServerCredentials>& credentials);
+
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
 };

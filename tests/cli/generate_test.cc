@@ -387,7 +387,8 @@ TEST(Connect, AServerThatNeverAnswersIsGivenUp) {
 TEST(Help, EveryCommandHasOne) {
   const CommandResult all = RunMonetctl({"--help"});
   EXPECT_EQ(all.exit_code, 0);
-  for (const char* command : {"generate", "score", "policies", "model", "tokenize", "forward"}) {
+  for (const char* command :
+       {"generate", "score", "policies", "model", "tokenize", "detokenize", "forward"}) {
     EXPECT_THAT(all.output, HasSubstr(command));
     const CommandResult result = RunMonetctl({command, "--help"});
     EXPECT_EQ(result.exit_code, 0);

@@ -155,6 +155,16 @@ TEST_F(QueriesTest, ModelIsDescribed) {
   EXPECT_THAT(text.output, HasSubstr("256 a layer (16 x 16)"));
 }
 
+TEST_F(QueriesTest, DetokenizePrintsText) {
+  EXPECT_EQ(Run({"detokenize", "1", "100", "101"}).output, "ab\n");
+  EXPECT_EQ(Run({"detokenize", "100 101"}).output, "ab\n");
+  EXPECT_EQ(json::parse(Run({"detokenize", "--json", "100"}).output),
+            json::parse(R"({"text": "a"})"));
+  for (const char* id : {"x", "1.5", "99999999999", "1,2"}) {
+    EXPECT_EQ(Run({"detokenize", id}).exit_code, 2) << id;
+  }
+}
+
 TEST_F(QueriesTest, TokenizePrintsIds) {
   EXPECT_EQ(Run({"tokenize", "ab"}).output, "1 100 101\n");
   EXPECT_EQ(Run({"tokenize", "--no-bos", "ab"}).output, "100 101\n");
