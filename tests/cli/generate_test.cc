@@ -297,7 +297,8 @@ TEST_F(GenerateTest, LocalErrorsExitWith2) {
     EXPECT_EQ(result.exit_code, 2) << result.errors;
     ExpectOneErrorLine(result, "INVALID_ARGUMENT");
   }
-  const CommandResult result = Run({"--experts", "/nonexistent", "p"});
+  const CommandResult result =
+      Run({"--experts", testing::TempDir() + "monetctl-no-such-file", "p"});
   EXPECT_EQ(result.exit_code, 2);
   ExpectOneErrorLine(result, "NOT_FOUND");
 }

@@ -88,7 +88,8 @@ TEST_F(QueriesTest, ScoreRefusesWhatItCannotScore) {
   EXPECT_THAT(error(""), HasSubstr("empty"));
   EXPECT_THAT(error("ab\xC3"), HasSubstr("not UTF-8 at byte 2"));
   EXPECT_THAT(error(std::string(65, 'a')), HasSubstr("65 bytes, the server's limit is 64"));
-  EXPECT_EQ(Run({"score", "--text-file", "/nonexistent"}).exit_code, 2);
+  EXPECT_EQ(Run({"score", "--text-file", testing::TempDir() + "monetctl-no-such-file"}).exit_code,
+            2);
   EXPECT_EQ(Run({"score", "--text-file", "/"}).exit_code, 2);
   EXPECT_EQ(Run({"score"}).exit_code, 2);
   EXPECT_TRUE(server_.generation.scores().empty());
