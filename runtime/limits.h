@@ -40,6 +40,8 @@ inline constexpr int64_t kMaxTenantWeight = 1000;
 
 // requests
 inline constexpr size_t kMaxPromptBytes = 1 << 20;
+inline constexpr int64_t kMaxPromptTokenIds = 1 << 20;  // of a prompt that may be cut
+inline constexpr int kMaxChatMessages = 256;
 inline constexpr size_t kMaxRequestPolicies = 32;       // policy references in one request
 inline constexpr size_t kMaxExplicitExperts = 1 << 20;  // ids, rows and columns of one request
 inline constexpr size_t kMaxStopStrings = 16;

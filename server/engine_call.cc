@@ -82,16 +82,7 @@ absl::Status EngineCall::Submit() {
   // The message is gRPC's until the call ends, and would be kept as long as the call waits and
   // runs.
   const_cast<grpc::ByteBuffer*>(request_)->Clear();
-  std::string echo;
-  if (input.echo) {
-    echo = input.prompt_text.value_or(model.tokenizer->Decode(input.engine.prompt_ids));
-  }
-  if (input.prompt_text) {
-    MONET_ASSIGN_OR_RETURN(input.engine.prompt_ids, model.tokenizer->Encode(*input.prompt_text));
-    input.engine.prompt_ids.insert(input.engine.prompt_ids.begin(), model.tokenizer->bos_id());
-    input.prompt_text.reset();
-  }
-  MONET_RETURN_IF_ERROR(FitContext(model.shape, &input));
+  MONET_RETURN_IF_ERROR(FitPrompt(model.shape, *model.tokenizer, &input));
   const std::shared_ptr<const PolicySnapshot> snapshot = model.policies->Current();
   MONET_ASSIGN_OR_RETURN(const ResolvedMask mask, FillMask(*snapshot, &input));
 
@@ -107,7 +98,7 @@ absl::Status EngineCall::Submit() {
     request.seed = *input.seed;
   }
   context_->AddInitialMetadata("monet-mask-digest", mask.mask->digest().ToString());
-  MONET_RETURN_IF_ERROR(Accept(MakeHeader(input, mask, *snapshot), echo, input.n));
+  MONET_RETURN_IF_ERROR(Accept(MakeHeader(input, mask, *snapshot), input.echo_text, input.n));
 
   // The engine may finish the call before Submit returns: nothing of gRPC's is touched after it
   // but through the subclass, which knows whether the call is over.
@@ -141,6 +132,7 @@ v1::ResponseHeader EngineCall::MakeHeader(const CallInput& input, const Resolved
   FillAppliedMask(mask, snapshot, *identity_.tenant, header.mutable_mask());
   header.set_seed(input.seed.value_or(0));
   header.set_prompt_tokens(static_cast<int32_t>(input.engine.prompt_ids.size()));
+  header.set_truncated_tokens(input.truncated_tokens);
   return header;
 }
 

@@ -32,6 +32,7 @@ struct ServerOptions {
   std::chrono::milliseconds step_target{100};  // prefill chunks follow it
   std::chrono::milliseconds drain_timeout{30000};
   std::chrono::milliseconds stall_timeout{60000};  // a stream's client takes nothing
+  std::string chat_template = "none";              // one of kChatTemplateNames
   std::string log_level = "info";
 };
 

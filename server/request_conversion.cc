@@ -1,21 +1,15 @@
 #include "server/request_conversion.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
-#include "runtime/tokenizer/tokenizer.h"
+#include "server/field_checks.h"
 #include "server/sampling_conversion.h"
 
 namespace monet::server {
 namespace {
-
-// Text of a caller inside an error: short, and only what can be printed.
-std::string Shown(const std::string& text) {
-  std::string shown;
-  for (char c : text.substr(0, 64)) shown += c >= ' ' && c < 0x7f ? c : '?';
-  return text.size() > 64 ? shown + "..." : shown;
-}
 
 absl::Status CheckModel(bool given, const std::string& name, const ServedShape& shape) {
   if (!given || name == shape.model_name) return absl::OkStatus();
@@ -35,52 +29,6 @@ absl::Status CheckRequestId(const std::string& id) {
     return InvalidField("request_id must be visible ASCII characters");
   }
   return absl::OkStatus();
-}
-
-absl::Status CheckTokenId(const char* field, int index, int32_t id, int32_t vocabulary) {
-  if (id < 0 || id >= vocabulary) {
-    return InvalidField("{}[{}] is {}, range 0 to {}", field, index, id, vocabulary - 1);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckText(const char* field, const std::string& text) {
-  if (text.size() > limits::kMaxPromptBytes) {
-    return InvalidField("{} is {} bytes, limit {}", field, text.size(), limits::kMaxPromptBytes);
-  }
-  if (!IsUtf8(text)) return InvalidField("{} is not valid UTF-8", field);
-  return absl::OkStatus();
-}
-
-absl::Status ConvertPrompt(const v1::Prompt& prompt, const ServedShape& shape, CallInput* input) {
-  switch (prompt.content_case()) {
-    case v1::Prompt::kText:
-      MONET_RETURN_IF_ERROR(CheckText("prompt.text", prompt.text()));
-      if (prompt.text().size() > shape.max_text_bytes) {
-        return Refuse(Reason::kContextTooLong,
-                      "prompt.text is {} bytes, limit {}: more cannot fit the context of {} tokens",
-                      prompt.text().size(), shape.max_text_bytes, shape.context);
-      }
-      input->prompt_text = prompt.text();
-      return absl::OkStatus();
-    case v1::Prompt::kTokenIds: {
-      const auto& ids = prompt.token_ids().ids();
-      if (ids.empty() || ids.size() > shape.context) {
-        return Refuse(ids.empty() ? Reason::kInvalidField : Reason::kContextTooLong,
-                      "prompt.token_ids has {} ids, range 1 to {}", ids.size(), shape.context);
-      }
-      for (int i = 0; i < ids.size(); ++i) {
-        MONET_RETURN_IF_ERROR(CheckTokenId("prompt.token_ids.ids", i, ids[i], shape.vocabulary));
-      }
-      input->engine.prompt_ids.assign(ids.begin(), ids.end());
-      return absl::OkStatus();
-    }
-    case v1::Prompt::kConversation:
-      return Refuse(Reason::kUnsupportedField, "prompt.conversation is not implemented");
-    case v1::Prompt::CONTENT_NOT_SET:
-      break;
-  }
-  return InvalidField("prompt is required: give prompt.text or prompt.token_ids");
 }
 
 // Entries of one repeated field of mask.experts[entry], each in [0, limit).
@@ -235,6 +183,14 @@ absl::Status ConvertLogprobs(const v1::LogprobOptions& from, CallInput* input) {
   return absl::OkStatus();
 }
 
+// What a prompt that may be cut leaves to the completion: max_tokens, or without it as much as its
+// default would like, but no more than half of the context.
+int32_t PromptRoom(const ServedShape& shape, const CallInput& input) {
+  if (input.engine.kind != EngineRequest::Kind::kGenerate) return shape.context;
+  const int32_t wanted = std::min(limits::kDefaultMaxTokens, shape.context / 2);
+  return shape.context - input.max_tokens.value_or(wanted);
+}
+
 // The fields that Generate and Score share.
 template <typename Request>
 absl::Status ConvertCommon(const Request& request, const ServedShape& shape, CallInput* input) {
@@ -250,10 +206,7 @@ absl::Status ConvertCommon(const Request& request, const ServedShape& shape, Cal
   if (request.has_return_routing()) {
     return Refuse(Reason::kUnsupportedField, "return_routing is not implemented");
   }
-  if (request.prompt().has_truncation() || request.prompt().has_truncate_prompt_tokens()) {
-    return Refuse(Reason::kUnsupportedField, "prompt.truncation is not implemented");
-  }
-  MONET_RETURN_IF_ERROR(ConvertPrompt(request.prompt(), shape, input));
+  MONET_ASSIGN_OR_RETURN(input->prompt, ConvertPrompt(request.prompt(), shape));
   return ConvertMask(request.mask(), shape.mask, &input->mask);
 }
 
@@ -285,6 +238,16 @@ absl::StatusOr<CallInput> ConvertScore(const v1::ScoreRequest& request, const Se
   input.engine.logprobs = true;
   MONET_RETURN_IF_ERROR(ConvertCommon(request, shape, &input));
   return input;
+}
+
+absl::Status FitPrompt(const ServedShape& shape, const Tokenizer& tokenizer, CallInput* input) {
+  MONET_ASSIGN_OR_RETURN(PromptTokens tokens,
+                         TokenizePrompt(input->prompt, tokenizer, PromptRoom(shape, *input)));
+  if (input->echo) input->echo_text = PromptText(input->prompt, tokens, tokenizer);
+  input->prompt = PromptInput();
+  input->engine.prompt_ids = std::move(tokens.ids);
+  input->truncated_tokens = tokens.truncated;
+  return FitContext(shape, input);
 }
 
 absl::Status FitContext(const ServedShape& shape, CallInput* input) {

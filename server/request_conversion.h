@@ -6,7 +6,6 @@
 // Errors are refusals (runtime/base/reasons.h) with the field's path and its limit.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -16,20 +15,12 @@
 #include "monet/v1/policy.pb.h"
 #include "runtime/base/status.h"
 #include "runtime/engine/engine.h"
-#include "runtime/limits.h"
 #include "runtime/policy/registry.h"
+#include "runtime/tokenizer/tokenizer.h"
+#include "server/prompt_conversion.h"
+#include "server/served_shape.h"
 
 namespace monet::server {
-
-// What conversion must know of the served model.
-struct ServedShape {
-  std::string model_name;
-  MaskShape mask;
-  int32_t vocabulary = 0;  // V
-  int32_t context = 0;     // tokens of prompt and completion together
-  // A longer text cannot fit the context, whatever it says: refused before it is tokenised.
-  size_t max_text_bytes = limits::kMaxPromptBytes;
-};
 
 // The part of a mask that the request chose.
 struct MaskChoice {
@@ -37,21 +28,27 @@ struct MaskChoice {
   std::vector<ExplicitExperts> experts;
 };
 
-// A checked request. Still missing in `engine`: tenant, mask, deadline, and what FitContext and
-// the caller fill: prompt_ids of a text, max_tokens, seed.
+// A checked request. Still missing in `engine`: tenant, mask, deadline, seed, and what FitPrompt
+// fills: prompt_ids, max_tokens.
 struct CallInput {
   EngineRequest engine;
-  std::optional<std::string> prompt_text;  // to be tokenised; else engine.prompt_ids is set
-  std::optional<int32_t> max_tokens;       // kGenerate
-  std::optional<uint64_t> seed;            // kGenerate
-  int32_t n = 1;                           // samples to draw
-  bool echo = false;                       // kGenerate
+  PromptInput prompt;
+  std::optional<int32_t> max_tokens;  // kGenerate
+  std::optional<uint64_t> seed;       // kGenerate
+  int32_t n = 1;                      // samples to draw
+  bool echo = false;                  // kGenerate
+  std::string echo_text;              // what echo returns; FitPrompt fills it
+  int32_t truncated_tokens = 0;       // of the prompt; FitPrompt fills it
   MaskChoice mask;
 };
 
 absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
                                           const ServedShape& shape);
 absl::StatusOr<CallInput> ConvertScore(const v1::ScoreRequest& request, const ServedShape& shape);
+
+// Tokenises the prompt, cuts it if it may be cut, and lets go of its text; then FitContext. Takes
+// time in proportion to the prompt's text.
+absl::Status FitPrompt(const ServedShape& shape, const Tokenizer& tokenizer, CallInput* input);
 
 // Once engine.prompt_ids is complete: checks it against the context and sets engine.max_tokens.
 absl::Status FitContext(const ServedShape& shape, CallInput* input);

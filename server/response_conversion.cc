@@ -23,6 +23,7 @@ void FillLimits(const ServingModel& model, v1::Limits* out) {
   out->set_max_logprobs(limits::kMaxLogprobs);
   out->set_max_completions(limits::kMaxCompletions);
   out->set_max_priority(limits::kMaxPriority);
+  out->set_max_chat_messages(limits::kMaxChatMessages);
 }
 
 void FillTop(const std::vector<SampledToken>& top, v1::TopLogprobs* out) {
@@ -131,6 +132,7 @@ void FillModel(const ServingModel& model, const PolicySnapshot& snapshot, const 
   }
   out->set_explicit_masks_allowed(tenant.explicit_masks);
   out->set_server_version(MONET_VERSION);
+  out->set_chat_template(NameOf(model.shape.chat_template));
 }
 
 }  // namespace monet::server

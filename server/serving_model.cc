@@ -64,6 +64,13 @@ absl::Status LoadCheckpoint(const ServerOptions& options, ServingModel* model) {
   return absl::OkStatus();
 }
 
+absl::Status CheckChatTemplate(const ServingModel& model) {
+  if (model.shape.chat_template == ChatTemplate::kNone) return absl::OkStatus();
+  if (model.tokenizer->bos_id() >= 0 && model.tokenizer->eos_id() >= 0) return absl::OkStatus();
+  return InvalidArgument("chat_template {}: tokenizer.model lacks <s> or </s>",
+                         NameOf(model.shape.chat_template));
+}
+
 }  // namespace
 
 std::string ModelName(const ServerOptions& options) {
@@ -113,9 +120,13 @@ absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
   model->threads = options.threads > 0 ? options.threads : AvailableCpus();
   MONET_RETURN_IF_ERROR(LoadCheckpoint(options, model.get()));
   const ModelConfig& config = model->weights->config();
-  model->shape = {ModelName(options), MaskShape{config.Routers(), config.experts},
-                  config.vocabulary, config.max_context,
-                  model->tokenizer->MaxTextBytes(config.max_context)};
+  model->shape = {ModelName(options),
+                  MaskShape{config.Routers(), config.experts},
+                  config.vocabulary,
+                  config.max_context,
+                  model->tokenizer->MaxTextBytes(config.max_context),
+                  ChatTemplateNamed(options.chat_template)};
+  MONET_RETURN_IF_ERROR(CheckChatTemplate(*model));
   model->system_fingerprint = SystemFingerprint(*model->backend, *model->weights);
   MONET_ASSIGN_OR_RETURN(auto snapshot, LoadPolicies(options, *model->weights, model->shape.mask));
   model->policies = std::make_unique<PolicyRegistry>(std::move(snapshot));

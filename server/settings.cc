@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/limits.h"
+#include "server/chat_template.h"
 
 namespace monet::server {
 namespace {
@@ -80,6 +81,10 @@ const std::vector<Setting>& Settings() {
       Seconds("stall_timeout", {1, 86400}, &O::stall_timeout,
               "A stream whose client takes nothing for this long is ended, so that it does not "
               "keep its place and its cache."),
+      OneOf("chat_template", "NAME", {kChatTemplateNames.begin(), kChatTemplateNames.end()},
+            &O::chat_template,
+            "How a conversation becomes a prompt: llama2 ([INST] and <<SYS>>, for Monet's chat "
+            "models) or none, and conversations are refused."),
       OneOf("log_level", "LEVEL", {"debug", "info", "warn", "error"}, &O::log_level,
             "debug, info, warn or error. Logs go to stderr."),
   };

@@ -37,11 +37,13 @@ constexpr std::array kReasons = {
                "A field is missing, out of its range or malformed.",
                "Correct the field; the text says its limit."},
     ReasonInfo{Reason::kUnsupportedField, "UNSUPPORTED_FIELD", Code::kInvalidArgument, true, kNever,
-               "This version of the server does not implement the field, or does not know it.",
+               "This server does not implement the field, does not know it, or is not configured "
+               "for it.",
                "Leave the field out, give the value that the text names, or ask a newer server."},
-    ReasonInfo{Reason::kContextTooLong, "CONTEXT_TOO_LONG", Code::kInvalidArgument, true, kNever,
-               "The prompt, or the prompt and max_tokens together, exceed the model's context.",
-               "Shorten the prompt or lower stopping.max_tokens."},
+    ReasonInfo{
+        Reason::kContextTooLong, "CONTEXT_TOO_LONG", Code::kInvalidArgument, true, kNever,
+        "The prompt, or the prompt and max_tokens together, exceed the model's context.",
+        "Shorten the prompt, lower stopping.max_tokens or let prompt.truncation cut the prompt."},
     ReasonInfo{Reason::kModelUnknown, "MODEL_UNKNOWN", Code::kNotFound, true, kNever,
                "The request names a model that this server does not serve.",
                "Leave the name out or take it from GetModel."},

@@ -1,10 +1,11 @@
 // Any bytes as a request: conversion returns a status that names a field or an input within the
-// limits, never anything else.
+// limits, never anything else. Prompts are tokenised and cut as in the server.
 #include <google/protobuf/stubs/logging.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <random>
 #include <string>
 #include <utility>
@@ -13,11 +14,14 @@
 #include "runtime/limits.h"
 #include "server/request_conversion.h"
 #include "tests/fuzz/message_mutator.h"
+#include "tests/server/demo_tokenizer.h"
 
 namespace {
 
 const monet::server::ServedShape& Shape() {
-  static const monet::server::ServedShape shape = {"demo", monet::MaskShape{2, 5}, 100, 32};
+  static const monet::server::ServedShape shape = {
+      "demo", monet::MaskShape{2, 5},         100,
+      32,     monet::limits::kMaxPromptBytes, monet::server::ChatTemplate::kLlama2};
   return shape;
 }
 
@@ -26,7 +30,6 @@ void Require(bool held) {
 }
 
 void CheckInput(const monet::server::ServedShape& shape, monet::server::CallInput input) {
-  for (int32_t id : input.engine.prompt_ids) Require(id >= 0 && id < shape.vocabulary);
   Require(input.engine.stop_strings.size() <= monet::limits::kMaxStopStrings);
   Require(input.mask.policies.size() <= monet::limits::kMaxRequestPolicies);
   for (const monet::ExplicitExperts& experts : input.mask.experts) {
@@ -34,9 +37,11 @@ void CheckInput(const monet::server::ServedShape& shape, monet::server::CallInpu
     Require(experts.bitmap.empty() || experts.bitmap.size() == shape.mask.BytesPerRouter());
   }
   Require(monet::CheckSamplingParams(input.engine.sampling, shape.vocabulary).ok());
-  if (input.prompt_text) input.engine.prompt_ids = {1};
-  if (monet::server::FitContext(shape, &input).ok() &&
-      input.engine.kind == monet::EngineRequest::Kind::kGenerate) {
+  static const monet::Tokenizer& tokenizer = monet::server::DemoTokenizer();
+  if (!monet::server::FitPrompt(shape, tokenizer, &input).ok()) return;
+  Require(std::ssize(input.engine.prompt_ids) <= shape.context && input.truncated_tokens >= 0);
+  for (int32_t id : input.engine.prompt_ids) Require(id >= 0 && id < tokenizer.vocabulary());
+  if (input.engine.kind == monet::EngineRequest::Kind::kGenerate) {
     Require(input.engine.max_tokens >= 1);
     Require(input.engine.min_tokens >= 0 && input.engine.min_tokens <= input.engine.max_tokens);
     Require(static_cast<int32_t>(input.engine.prompt_ids.size()) + input.engine.max_tokens <=

@@ -13,6 +13,7 @@
 
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
+#include "tests/server/demo_tokenizer.h"
 
 namespace monet::server {
 namespace {
@@ -295,7 +296,7 @@ TEST(ConvertGenerate, TakesDefaults) {
   const auto input = ConvertGenerate(GoodRequest(), TestShape());
   ASSERT_TRUE(input.ok()) << Message(input.status());
   EXPECT_EQ(input->engine.kind, EngineRequest::Kind::kGenerate);
-  EXPECT_EQ(input->prompt_text, "hello");
+  EXPECT_EQ(input->prompt.text, "hello");
   EXPECT_EQ(input->engine.sampling.temperature, 1.0);
   EXPECT_EQ(input->engine.sampling.top_k, 0);
   EXPECT_EQ(input->engine.sampling.top_p, 1.0);
@@ -360,7 +361,7 @@ TEST(ConvertGenerate, CarriesEverything) {
 
   auto input = ConvertGenerate(request, TestShape());
   ASSERT_TRUE(input.ok()) << Message(input.status());
-  EXPECT_THAT(input->engine.prompt_ids, ElementsAre(1, 99, 0));
+  EXPECT_THAT(input->prompt.token_ids, ElementsAre(1, 99, 0));
   EXPECT_EQ(input->engine.sampling.temperature, 0.5);
   EXPECT_EQ(input->engine.sampling.top_k, 100);
   const SamplingParams& sampling = input->engine.sampling;
@@ -392,7 +393,8 @@ TEST(ConvertGenerate, CarriesEverything) {
   EXPECT_THAT(input->mask.experts[0].rows, ElementsAre(4));
   EXPECT_THAT(input->mask.experts[0].columns, ElementsAre(0));
   EXPECT_THAT(input->mask.experts[0].bitmap, ElementsAre(0xff, 0xff, 0xff, 0x01));
-  ASSERT_TRUE(FitContext(TestShape(), &*input).ok());
+  ASSERT_TRUE(FitPrompt(TestShape(), DemoTokenizer(), &*input).ok());
+  EXPECT_THAT(input->engine.prompt_ids, ElementsAre(1, 99, 0));
   EXPECT_EQ(input->engine.max_tokens, 29);
 }
 
@@ -465,12 +467,12 @@ TEST(ConvertScore, NeedsTwoTokens) {
   auto input = ConvertScore(request, TestShape());
   ASSERT_TRUE(input.ok());
   EXPECT_EQ(input->engine.kind, EngineRequest::Kind::kScore);
-  EXPECT_THAT(Message(FitContext(TestShape(), &*input)),
+  EXPECT_THAT(Message(FitPrompt(TestShape(), DemoTokenizer(), &*input)),
               HasSubstr("prompt is 1 tokens, range 2 to 32"));
   request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Resize(32, 1);
   input = ConvertScore(request, TestShape());
   ASSERT_TRUE(input.ok());
-  EXPECT_TRUE(FitContext(TestShape(), &*input).ok());
+  EXPECT_TRUE(FitPrompt(TestShape(), DemoTokenizer(), &*input).ok());
 }
 
 TEST(CheckDetokenize, RefusesIdsOutOfRange) {
