@@ -20,10 +20,13 @@ constexpr char kExample[] =
     "Examples:\n"
     "  monetctl generate --max-tokens 40 --temperature 0 'def main():'\n"
     "  monetctl generate --policy no-python --seed 7 --stream 'def main():'\n"
-    "  git diff | monetctl generate --json --server 10.0.0.5:50051 -\n\n"
+    "  git diff | monetctl generate --json --server 10.0.0.5:50051 -\n"
+    "  monetctl generate --message 'system:Be brief.' --message 'user:Who are you?'\n\n"
     "Without --json the completion alone is printed, without the prompt. With --json one object:\n"
-    "text, policies, mask_digest, usage, finish_reason, token_ids, seed and what identifies call\n"
-    "and model. With --stream --json a line a message (\"event\": header, prompt_logprobs, delta "
+    "text, policies, mask_digest, usage, finish_reason, token_ids, truncated_tokens, seed and "
+    "what\n"
+    "identifies call and model. With --stream --json a line a message (\"event\": header, "
+    "prompt_logprobs, delta "
     "or\n"
     "finish), the last line being that object.\n\n"
     "--logprobs adds \"logprobs\": [-0.5, ...], one for each of token_ids. --top-logprobs adds "
@@ -72,6 +75,7 @@ Json WholeJson(const v1::GenerateResponse& response, bool logprobs) {
   if (response.has_prompt_logprobs()) {
     json["prompt_logprobs"] = PromptLogprobsJson(response.prompt_logprobs());
   }
+  json["truncated_tokens"] = header.truncated_tokens();
   json["seed"] = header.seed();
   AddIdentity(header, &json);
   AddRemoved(header.mask(), &json);
@@ -88,6 +92,7 @@ Json HeaderEvent(const v1::ResponseHeader& header) {
   AddRemoved(header.mask(), &json);
   json["seed"] = header.seed();
   json["prompt_tokens"] = header.prompt_tokens();
+  json["truncated_tokens"] = header.truncated_tokens();
   return json;
 }
 

@@ -37,7 +37,8 @@ absl::Status ReadLogitBias(const std::string& text, v1::SamplingParams* sampling
 
 }  // namespace
 
-GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app), color(app) {
+GenerateArguments::GenerateArguments(CLI::App* app)
+    : server(app), mask(app), prompt_options(app), color(app) {
   AddStopping(app);
   AddSampling(app);
   model = AddValue(app, "--model", "NAME",
@@ -59,8 +60,7 @@ GenerateArguments::GenerateArguments(CLI::App* app) : server(app), mask(app), co
   app->add_flag("--json", json, "Print JSON");
   prompt = AddValue(app, "PROMPT", "",
                     "Text to continue, may be ''; <s> is put before it. '-' reads standard\n"
-                    "input. After '--' a prompt may begin with '-'")
-               ->required();
+                    "input. After '--' a prompt may begin with '-'. Or give --message");
 }
 
 void GenerateArguments::AddStopping(CLI::App* app) {
@@ -125,13 +125,23 @@ absl::StatusOr<v1::GenerateRequest> GenerateArguments::Read() const {
   }
 
   MONET_ASSIGN_OR_RETURN(*request.mutable_mask(), mask.Read());
+  MONET_RETURN_IF_ERROR(ReadPrompt(request.mutable_prompt()));
+  return request;
+}
+
+absl::Status GenerateArguments::ReadPrompt(v1::Prompt* to) const {
+  if (prompt_options.has_messages() == (prompt->count() > 0)) {
+    return InvalidArgument("PROMPT or --message is needed, not both");
+  }
+  MONET_RETURN_IF_ERROR(prompt_options.Read(to));
+  if (prompt_options.has_messages()) return absl::OkStatus();
   std::string text = prompt->results()[0];
   if (text == "-") {
     MONET_ASSIGN_OR_RETURN(text, ReadInput(text));
   }
   MONET_RETURN_IF_ERROR(RequireUtf8("PROMPT", text));
-  request.mutable_prompt()->set_text(std::move(text));
-  return request;
+  to->set_text(std::move(text));
+  return absl::OkStatus();
 }
 
 absl::Status GenerateArguments::ReadSampling(v1::SamplingParams* sampling) const {

@@ -5,6 +5,7 @@
 
 #include "cli/call_options.h"
 #include "cli/color.h"
+#include "cli/prompt_arguments.h"
 #include "monet/v1/generation.pb.h"
 #include "runtime/base/status.h"
 
@@ -18,6 +19,7 @@ struct GenerateArguments {
 
   ServerArguments server;
   MaskArguments mask;
+  PromptArguments prompt_options;
   CLI::Option *max_tokens, *temperature, *top_k, *top_p, *seed, *stop, *stop_token_id;
   CLI::Option *min_p, *repetition_penalty, *presence_penalty, *frequency_penalty, *logit_bias;
   CLI::Option *min_tokens, *top_logprobs, *n;
@@ -35,6 +37,7 @@ struct GenerateArguments {
   void AddStopping(CLI::App* app);
   absl::Status ReadSampling(v1::SamplingParams* sampling) const;
   absl::Status ReadStopping(v1::StopConditions* stopping) const;
+  absl::Status ReadPrompt(v1::Prompt* to) const;
 };
 
 }  // namespace monet::cli

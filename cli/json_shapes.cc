@@ -17,7 +17,9 @@ Json LimitsJson(const v1::Limits& limits) {
           {"mask_slots", limits.mask_slots()},
           {"max_logit_bias", limits.max_logit_bias()},
           {"max_top_logprobs", limits.max_top_logprobs()},
-          {"max_logprobs", limits.max_logprobs()}};
+          {"max_logprobs", limits.max_logprobs()},
+          {"max_completions", limits.max_completions()},
+          {"max_chat_messages", limits.max_chat_messages()}};
 }
 
 std::string DecompositionName(v1::Decomposition decomposition) {
@@ -153,6 +155,7 @@ Json ModelJson(const v1::GetModelResponse& model) {
   json["mandatory_policies"] = AppliedPoliciesJson(model.mandatory_policies());
   json["allowed_policies"] = AppliedPoliciesJson(model.allowed_policies());
   json["explicit_masks_allowed"] = model.explicit_masks_allowed();
+  json["chat_template"] = model.chat_template();
   return json;
 }
 

@@ -49,6 +49,7 @@ std::string Description(const v1::GetModelResponse& model) {
                               model.expert_units(), decomposition)},
       {"routing", fmt::format("{} routers, {} heads, about {} experts a side and head active",
                               model.routers_size(), model.routing_heads(), model.top_k())},
+      {"chat", model.chat_template()},
       {"mandatory", PolicyNames(model.mandatory_policies())},
       {"allowed", PolicyNames(model.allowed_policies())},
       {"explicit", model.explicit_masks_allowed() ? "allowed" : "not allowed"},

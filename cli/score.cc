@@ -14,6 +14,7 @@
 #include "cli/exit_status.h"
 #include "cli/json_shapes.h"
 #include "cli/options.h"
+#include "cli/prompt_arguments.h"
 #include "cli/text_input.h"
 #include "cli/token_texts.h"
 #include "cli/windows.h"
@@ -27,22 +28,23 @@ constexpr char kExample[] =
     "  monetctl score --policy no-german --json --text-file brief.txt | jq .perplexity\n\n"
     "The file is read as it is, its last line feed included. N counts the predicted tokens: all\n"
     "but <s>. mean_nll is in nats a token, perplexity its exponential. A text longer than the\n"
-    "model's context is scored in windows of context - 1 tokens, each behind its own <s>.";
+    "model's context is scored in windows of context - 1 tokens, each behind its own <s>; with\n"
+    "--truncate it is cut instead. A conversation (--message) is scored in one piece.";
 
 struct ScoreArguments {
-  explicit ScoreArguments(CLI::App* app) : server(app), mask(app), color(app) {
+  explicit ScoreArguments(CLI::App* app) : server(app), mask(app), prompt(app), color(app) {
     model = AddValue(app, "--model", "NAME",
                      "Refuse to run on a model of another name. Default: whatever is served");
     app->add_flag("--logprobs", logprobs,
                   "Print each token's natural-log probability too: in colours of the text,\n"
                   "or a line 'LOGPROB \"TEXT\"' a token where there are no colours");
     app->add_flag("--json", json, "Print one JSON object");
-    text_file = AddValue(app, "--text-file", "FILE", "UTF-8 text to score; '-' is standard input")
-                    ->required();
+    text_file = AddValue(app, "--text-file", "FILE", "UTF-8 text to score; '-' is standard input");
   }
 
   ServerArguments server;
   MaskArguments mask;
+  PromptArguments prompt;
   ColorArgument color;
   CLI::Option *model, *text_file;
   bool logprobs = false;
@@ -120,14 +122,41 @@ absl::StatusOr<ScoreTotal> ScoreText(const v1::ScoreRequest& request, const Toke
   return total;
 }
 
+// What was scored, and how.
+struct Scored {
+  std::vector<int32_t> ids;
+  ScoreTotal total;
+};
+
+// One call that the server cuts or puts together.
+absl::StatusOr<Scored> ScoreOnce(const v1::ScoreRequest& request, Connection* connection) {
+  v1::ScoreResponse answer;
+  MONET_RETURN_IF_ERROR(connection->Unary([&](grpc::ClientContext* context) {
+    return connection->generation().Score(context, request, &answer);
+  }));
+  MONET_RETURN_IF_ERROR(CheckApplied(request.mask(), answer.header().mask()));
+  if (answer.token_ids().empty()) return BadAnswer("it scored no tokens");
+  Scored scored;
+  scored.ids.assign(answer.token_ids().begin(), answer.token_ids().end());
+  MONET_RETURN_IF_ERROR(scored.total.Add(scored.ids, answer));
+  return scored;
+}
+
+absl::StatusOr<std::string> ReadText(const ScoreArguments& arguments) {
+  MONET_ASSIGN_OR_RETURN(std::string text, ReadInput(arguments.text_file->results()[0]));
+  if (text.empty()) return InvalidArgument("--text-file is empty, there is nothing to score");
+  MONET_RETURN_IF_ERROR(RequireUtf8("--text-file", text));
+  return text;
+}
+
 // The text, or a line a token, each with its log-probability.
-absl::StatusOr<std::string> LogprobsText(const TokenizedText& text, const ScoreTotal& total,
-                                         bool colors, Connection* connection) {
-  MONET_ASSIGN_OR_RETURN(const std::vector<TokenText> units, TokenTexts(text.ids, connection));
+absl::StatusOr<std::string> LogprobsText(const Scored& scored, bool colors,
+                                         Connection* connection) {
+  MONET_ASSIGN_OR_RETURN(const std::vector<TokenText> units, TokenTexts(scored.ids, connection));
   std::string output;
   size_t token = 0;
   for (const TokenText& unit : units) {
-    const float* first = total.logprobs().data() + token;
+    const float* first = scored.total.logprobs().data() + token;
     if (colors) {
       output += Paint(unit.text, *std::min_element(first, first + unit.tokens));
     } else {
@@ -160,6 +189,7 @@ std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json,
   json["mask_digest"] = total.header().mask().digest();
   json["usage"] = UsageJson(total.usage());
   json["windows"] = total.windows();
+  json["truncated_tokens"] = total.header().truncated_tokens();
   json["context_tokens"] = context;
   AddIdentity(total.header(), &json);
   // One id a window: none of them names the whole.
@@ -179,24 +209,37 @@ absl::Status RunScore(const ScoreArguments& arguments, const Session& session) {
   MONET_ASSIGN_OR_RETURN(*request.mutable_mask(), arguments.mask.Read());
   MONET_ASSIGN_OR_RETURN(const auto model, TextOf(arguments.model));
   if (model) request.set_model(*model);
-  MONET_ASSIGN_OR_RETURN(const std::string text, ReadInput(arguments.text_file->results()[0]));
-  if (text.empty()) return InvalidArgument("--text-file is empty, there is nothing to score");
-  MONET_RETURN_IF_ERROR(RequireUtf8("--text-file", text));
+  const bool messages = arguments.prompt.has_messages();
+  if (messages == (arguments.text_file->count() > 0)) {
+    return InvalidArgument("--text-file or --message is needed, not both");
+  }
+  MONET_RETURN_IF_ERROR(arguments.prompt.Read(request.mutable_prompt()));
+  std::string text;
+  if (!messages) {
+    MONET_ASSIGN_OR_RETURN(text, ReadText(arguments));
+  }
 
   MONET_ASSIGN_OR_RETURN(const bool colors, arguments.color.Read(*session.console));
 
   MONET_ASSIGN_OR_RETURN(const auto connection, Connection::Open(server, session.interrupts));
   MONET_ASSIGN_OR_RETURN(const int32_t context, ReadContext(text.size(), connection.get()));
-  MONET_ASSIGN_OR_RETURN(const TokenizedText tokens, TokenizeText(text, connection.get()));
-  MONET_ASSIGN_OR_RETURN(const ScoreTotal total,
-                         ScoreText(request, tokens, context, connection.get(), session.console));
+  Scored scored;
+  if (messages || request.prompt().has_truncation()) {
+    if (!messages) request.mutable_prompt()->set_text(text);
+    MONET_ASSIGN_OR_RETURN(scored, ScoreOnce(request, connection.get()));
+  } else {
+    MONET_ASSIGN_OR_RETURN(const TokenizedText tokens, TokenizeText(text, connection.get()));
+    MONET_ASSIGN_OR_RETURN(scored.total,
+                           ScoreText(request, tokens, context, connection.get(), session.console));
+    scored.ids = tokens.ids;
+  }
   if (arguments.logprobs && !arguments.json) {
     MONET_ASSIGN_OR_RETURN(const std::string tokens_text,
-                           LogprobsText(tokens, total, colors, connection.get()));
+                           LogprobsText(scored, colors, connection.get()));
     MONET_RETURN_IF_ERROR(session.console->Write(tokens_text));
   }
-  return session.console->Write(ScoreOutput(
-      total, context, arguments.json, arguments.logprobs ? tokens.ids : std::vector<int32_t>()));
+  if (!arguments.logprobs) scored.ids.clear();
+  return session.console->Write(ScoreOutput(scored.total, context, arguments.json, scored.ids));
 }
 
 }  // namespace

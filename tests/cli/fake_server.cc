@@ -65,6 +65,26 @@ grpc::Status Apply(const v1::MaskSpec& spec, v1::AppliedMask* mask) {
   return grpc::Status::OK;
 }
 
+// Token ids of a prompt before it is cut; a conversation is its messages one behind the other.
+std::vector<int32_t> PromptIds(const v1::Prompt& prompt) {
+  if (prompt.has_token_ids()) {
+    return {prompt.token_ids().ids().begin(), prompt.token_ids().ids().end()};
+  }
+  std::string text = prompt.text();
+  for (const v1::ChatMessage& message : prompt.conversation().messages()) text += message.content();
+  std::vector<int32_t> ids = {1};
+  for (char c : text) ids.push_back(static_cast<uint8_t>(c) + 3);
+  return ids;
+}
+
+// Tokens that TRUNCATION_DROP_END drops.
+int32_t Truncated(const v1::Prompt& prompt) {
+  if (!prompt.has_truncation()) return 0;
+  const int32_t kept = prompt.has_truncate_prompt_tokens() ? prompt.truncate_prompt_tokens()
+                                                           : FakeGeneration::kContext;
+  return std::max(0, static_cast<int32_t>(PromptIds(prompt).size()) - kept);
+}
+
 grpc::Status MakeHeader(const v1::GenerateRequest& request, v1::ResponseHeader* header) {
   header->set_request_id(request.has_request_id() ? request.request_id() : "made-by-server");
   header->set_model("fake");
@@ -72,6 +92,7 @@ grpc::Status MakeHeader(const v1::GenerateRequest& request, v1::ResponseHeader* 
   header->set_system_fingerprint("fake-0");
   header->set_seed(request.sampling().has_seed() ? request.sampling().seed() : 42);
   header->set_prompt_tokens(1 + static_cast<int32_t>(request.prompt().text().size()));
+  header->set_truncated_tokens(Truncated(request.prompt()));
   return Apply(request.mask(), header->mutable_mask());
 }
 
@@ -193,22 +214,24 @@ grpc::Status FakeGeneration::Score(grpc::ServerContext*, const v1::ScoreRequest*
                                    v1::ScoreResponse* response) {
   std::lock_guard lock(mutex_);
   scores_.push_back(*request);
-  const auto& ids = request->prompt().token_ids().ids();
+  std::vector<int32_t> ids = PromptIds(request->prompt());
+  ids.resize(ids.size() - static_cast<size_t>(Truncated(request->prompt())));
   if (ids.size() < 2 || ids.size() > kContext) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "prompt.token_ids has a bad length"};
   }
   const grpc::Status status = MakeHeader(v1::GenerateRequest(), response->mutable_header());
   if (!status.ok()) return status;
+  response->mutable_header()->set_truncated_tokens(Truncated(request->prompt()));
   const grpc::Status mask = Apply(request->mask(), response->mutable_header()->mutable_mask());
   if (!mask.ok()) return mask;
   if (policies_change) {
     response->mutable_header()->mutable_mask()->set_digest(std::to_string(scores_.size()));
   }
-  for (int i = 1; i < ids.size(); ++i) {
+  for (size_t i = 1; i < ids.size(); ++i) {
     response->add_token_ids(ids[i]);
     response->add_logprobs(static_cast<float>(-ids[i]) / 128.0f);
   }
-  response->mutable_usage()->set_prompt_tokens(ids.size());
+  response->mutable_usage()->set_prompt_tokens(static_cast<int32_t>(ids.size()));
   response->set_removed_weight_share(ids.size() == kContext ? 0.25 : 0.0);
   return grpc::Status::OK;
 }
@@ -255,6 +278,9 @@ grpc::Status FakeGeneration::GetModel(grpc::ServerContext*, const v1::GetModelRe
   response->mutable_limits()->set_max_context_tokens(kContext);
   response->add_allowed_policies()->set_name("alpha");
   response->set_explicit_masks_allowed(true);
+  response->set_chat_template("llama2");
+  response->mutable_limits()->set_max_completions(3);
+  response->mutable_limits()->set_max_chat_messages(4);
   return grpc::Status::OK;
 }
 

@@ -147,6 +147,9 @@ TEST_F(QueriesTest, ModelIsDescribed) {
   EXPECT_EQ(model["decomposition"], "horizontal");
   EXPECT_EQ(model["routers"][0]["layer_count"], 2);
   EXPECT_EQ(model["limits"]["max_prompt_bytes"], 64);
+  EXPECT_EQ(model["limits"]["max_completions"], 3);
+  EXPECT_EQ(model["limits"]["max_chat_messages"], 4);
+  EXPECT_EQ(model["chat_template"], "llama2");
   EXPECT_EQ(model["allowed_policies"][0]["name"], "alpha");
   EXPECT_EQ(model["mandatory_policies"], json::array());
   EXPECT_EQ(model["explicit_masks_allowed"], true);
