@@ -93,7 +93,8 @@ absl::Status EngineCall::Submit() {
   request.cache_domain = identity_.tenant->cache_domain;
   request.weight = identity_.tenant->weight;
   request.deadline = deadline_;
-  if (request.kind == EngineRequest::Kind::kGenerate) {
+  generating_ = request.kind == EngineRequest::Kind::kGenerate;
+  if (generating_) {
     input.seed = input.seed.value_or(RandomBits());
     request.seed = *input.seed;
   }
@@ -170,7 +171,7 @@ void EngineCall::OnFinish(int32_t sample, const EngineResult& result) {
 }
 
 void EngineCall::NoteDelta(int32_t sample, const EngineDelta& delta) {
-  if (delta.token_ids.empty()) return;
+  if (!generating_ || delta.token_ids.empty()) return;
   const Clock::time_point now = Clock::now();
   Clock::time_point& last = last_delta_[static_cast<size_t>(sample)];
   if (last != Clock::time_point{}) {

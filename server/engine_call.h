@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "monet/v1/generation.pb.h"
@@ -87,6 +88,7 @@ class EngineCall : public std::enable_shared_from_this<EngineCall> {
   Clock::time_point deadline_ = Clock::time_point::max();
   EngineUsage usage_;           // of all samples, for the log
   bool reached_model_ = false;  // the engine took the request
+  bool generating_ = false;     // its tokens come one after the other
 
   // The engine's thread's, once it has the request.
   size_t unfinished_ = 0;                      // samples
@@ -101,5 +103,13 @@ class EngineCall : public std::enable_shared_from_this<EngineCall> {
   bool resume_wanted_ = false;
   std::vector<Engine::RequestId> ids_;  // by sample; empty until the engine took them
 };
+
+// Makes a call of a service and begins it.
+template <typename Call, typename... Args>
+Call* StartCall(Args&&... args) {
+  const auto call = std::make_shared<Call>(std::forward<Args>(args)...);
+  call->Begin();  // keeps itself from here on
+  return call.get();
+}
 
 }  // namespace monet::server

@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "server/engine_call.h"
-#include "server/outbox.h"
 #include "server/response_conversion.h"
+#include "server/routing_conversion.h"
+#include "server/stream_call.h"
 
 namespace monet::server {
 namespace {
@@ -75,6 +76,7 @@ class GenerateCall final : public UnaryEngineCall<v1::GenerateResponse> {
     output.logprobs.insert(output.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
     std::move(delta.top_logprobs.begin(), delta.top_logprobs.end(),
               std::back_inserter(output.top_logprobs));
+    std::move(delta.routing.begin(), delta.routing.end(), std::back_inserter(output.routing));
     if (!delta.prompt.token_ids.empty()) {
       AddPromptLogprobs(delta.prompt, response_.mutable_prompt_logprobs());
     }
@@ -111,6 +113,7 @@ class ScoreCall final : public UnaryEngineCall<v1::ScoreResponse> {
     response_.mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
     response_.mutable_logprobs()->Add(delta.logprobs.begin(), delta.logprobs.end());
     for (float logprob : delta.logprobs) total_ += logprob;
+    AddActivations(delta.routing, response_.mutable_routing());
   }
 
   void TakeResult(int32_t /*sample*/, const EngineResult& result) override {
@@ -130,36 +133,33 @@ class ScoreCall final : public UnaryEngineCall<v1::ScoreResponse> {
   double total_ = 0;
 };
 
-// A stream: header, deltas, finish, through a bounded outbox.
-class StreamCall final : public EngineCall,
-                         public grpc::ServerWriteReactor<grpc::ByteBuffer>,
-                         public StalledStreams::Stream,
-                         private OutboxWriter {
+// Header, deltas, finish.
+class GenerateStreamCall final : public StreamCall {
  public:
-  StreamCall(const ServiceContext& service, grpc::CallbackServerContext* context,
-             const grpc::ByteBuffer* request)
-      : EngineCall(service, "GenerationService/GenerateStream", context, request),
-        metrics_(service.metrics),
-        stalled_streams_(service.stalled_streams),
-        outbox_(limits::kStreamOutboxMessages, this) {}
-
-  using EngineCall::Begin;
-  void EndIfStalledSince(Clock::time_point before) override {
-    if (outbox_.StalledSince(before)) BreakOff();
-  }
+  GenerateStreamCall(const ServiceContext& service, grpc::CallbackServerContext* context,
+                     const grpc::ByteBuffer* request)
+      : StreamCall(service, "GenerationService/GenerateStream", context, request),
+        metrics_(service.metrics) {}
 
  private:
-  bool HasRoom() override { return outbox_.HasRoom(); }
-
   void TakeDelta(int32_t sample, EngineDelta delta) override {
     v1::GenerateStreamResponse message;
     if (!delta.prompt.token_ids.empty()) {
       AddPromptLogprobs(delta.prompt, message.mutable_prompt_logprobs());
       Send(message);
     }
-    if (delta.token_ids.empty()) return;
-    FillCompletion(sample, std::move(delta), message.mutable_delta());
-    Send(message);
+    // What one message cannot hold goes before the tokens.
+    const std::vector<TokenActivation> routing = std::exchange(delta.routing, {});
+    auto pieces = SplitActivations(routing, limits::kActivationMessageBytes);
+    if (delta.token_ids.empty() && pieces.empty()) return;
+    if (pieces.empty()) pieces.emplace_back();
+    for (size_t n = 0; n < pieces.size(); ++n) {
+      const bool last = n + 1 == pieces.size();
+      FillCompletion(sample, last ? std::move(delta) : EngineDelta(), message.mutable_delta());
+      AddActivations(pieces[n], message.mutable_delta()->mutable_routing());
+      Send(message);
+      message.Clear();
+    }
   }
 
   void TakeResult(int32_t sample, const EngineResult& result) override {
@@ -168,8 +168,6 @@ class StreamCall final : public EngineCall,
     FillFinish(sample, result, message.mutable_finish());
     Send(message);
   }
-
-  absl::Status TakeEnd() override { return failure_; }
 
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
@@ -186,51 +184,11 @@ class StreamCall final : public EngineCall,
       message.mutable_delta()->set_text(echo);
       Send(message);
     }
-    return failure_;
+    return send_failure();
   }
-
-  void Started() override {
-    stalled_streams_->Watch(std::static_pointer_cast<StreamCall>(shared_from_this()));
-    outbox_.Open();
-  }
-
-  // The header is pushed before the engine has the request, everything else by the engine's
-  // thread: `failure_` needs no lock.
-  void Send(const v1::GenerateStreamResponse& message) {
-    grpc::ByteBuffer bytes;
-    const absl::Status status = SerializeMessage(message, &bytes);
-    if (status.ok()) {
-      outbox_.Push(std::move(bytes));
-    } else if (failure_.ok()) {
-      failure_ = status;
-    }
-  }
-
-  void FinishCall(const grpc::Status& status) override { outbox_.Close(status); }
-  void Write(const grpc::ByteBuffer* message) override { StartWrite(message); }
-  void Finish(const grpc::Status& status) override {
-    grpc::ServerWriteReactor<grpc::ByteBuffer>::Finish(status);
-  }
-
-  void OnWriteDone(bool ok) override {
-    if (outbox_.WriteDone(ok)) Resume();
-    if (!ok) Cancel();
-  }
-  void OnCancel() override { Cancel(); }
-  void OnDone() override { Done(); }
 
   Metrics* const metrics_;
-  StalledStreams* const stalled_streams_;
-  Outbox outbox_;
-  absl::Status failure_;
 };
-
-template <typename Call, typename... Args>
-Call* StartCall(Args&&... args) {
-  const auto call = std::make_shared<Call>(std::forward<Args>(args)...);
-  call->Begin();  // keeps itself from here on
-  return call.get();
-}
 
 absl::Status HandleTokenize(const ServingModel& model, const Identity&,
                             const v1::TokenizeRequest& request, v1::TokenizeResponse* response) {
@@ -267,7 +225,7 @@ grpc::ServerUnaryReactor* GenerationService::Generate(Context* context, const By
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationService::GenerateStream(
     Context* context, const Bytes* request) {
-  return StartCall<StreamCall>(service_, context, request);
+  return StartCall<GenerateStreamCall>(service_, context, request);
 }
 
 grpc::ServerUnaryReactor* GenerationService::Score(Context* context, const Bytes* request,

@@ -137,7 +137,7 @@ Metrics::Metrics(const std::string& model_name)
   // Series that alerts refer to exist from the start, at zero.
   for (const char* reason : {"queue_full", "draining", "loading"})
     rejections_.Add({{"reason", reason}});
-  for (const char* reason : {"stop", "length", "score"}) {
+  for (const char* reason : {"stop", "length", "score", "explain"}) {
     finished_.Add({{"finished_reason", reason}});
   }
 }

@@ -29,7 +29,8 @@ class Metrics {
   void CountCall(std::string_view method, std::string_view code);
   // A call that was refused before it reached the model.
   void CountRejection(std::string_view reason);
-  // A request that the engine finished with status OK: "stop", "length" or "score".
+  // A request that the engine finished with status OK: "stop", "length", "score" or
+  // "explain".
   void CountFinish(std::string_view finished_reason);
   void ObserveResult(const EngineResult& result, Clock::duration end_to_end);
   // Time between two deltas of a stream, for each of the later one's tokens.

@@ -7,7 +7,7 @@ namespace monet::server {
 bool Outbox::HasRoom() const {
   std::lock_guard lock(mutex_);
   // A closed or broken stream takes everything and keeps nothing: its producer must not be paused.
-  if (broken_ || status_ || messages_.size() < capacity_) return true;
+  if (broken_ || status_ || (messages_.size() < capacity_ && bytes_ < max_bytes_)) return true;
   full_seen_ = true;
   return false;
 }
@@ -16,6 +16,7 @@ void Outbox::Push(grpc::ByteBuffer message) {
   {
     std::lock_guard lock(mutex_);
     if (broken_ || status_) return;
+    bytes_ += message.Length();
     messages_.push_back(std::move(message));
   }
   Drive();
@@ -36,7 +37,7 @@ void Outbox::Close(grpc::Status status) {
     status_ = std::move(status);
     // Refused before it began: no message goes out. A stream that ended well before Open waits for
     // it, since the producer may be faster than the one who opens.
-    if (!open_ && !status_->ok()) messages_.clear();
+    if (!open_ && !status_->ok()) Clear();
   }
   Drive();
 }
@@ -46,13 +47,14 @@ bool Outbox::WriteDone(bool ok) {
   {
     std::lock_guard lock(mutex_);
     writing_ = false;
+    bytes_ -= messages_.front().Length();
     messages_.pop_front();
     if (!ok) {
       broken_ = true;
-      messages_.clear();
+      Clear();
     }
     // Half empty, so that a slow stream is not woken for every message.
-    if (full_seen_ && messages_.size() <= capacity_ / 2) {
+    if (full_seen_ && messages_.size() <= capacity_ / 2 && bytes_ <= max_bytes_ / 2) {
       full_seen_ = false;
       wake = true;
     }
@@ -64,6 +66,11 @@ bool Outbox::WriteDone(bool ok) {
 bool Outbox::StalledSince(std::chrono::steady_clock::time_point before) const {
   std::lock_guard lock(mutex_);
   return writing_ && write_started_ <= before;
+}
+
+void Outbox::Clear() {
+  messages_.clear();
+  bytes_ = 0;
 }
 
 void Outbox::Drive() {

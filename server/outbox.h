@@ -1,6 +1,6 @@
 // Messages of one stream between the engine, which never waits, and a client that may be slow:
-// bounded, with one write in flight, closed by a status. Pure state behind a mutex; the writer that
-// it drives is called without the mutex, one call at a time.
+// bounded in messages and bytes, with one write in flight, closed by a status. Pure state behind a
+// mutex; the writer that it drives is called without the mutex, one call at a time.
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
@@ -28,9 +28,10 @@ class OutboxWriter {
 // admission sends no message. Thread-safe.
 class Outbox {
  public:
-  // `capacity`: messages held, the one in flight included; at least 1. The writer must live until
-  // its Finish was called.
-  Outbox(size_t capacity, OutboxWriter* writer) : capacity_(capacity), writer_(writer) {}
+  // `capacity`: messages held, the one in flight included; at least 1. `max_bytes`: from so many
+  // bytes on there is no room either. The writer must live until its Finish was called.
+  Outbox(size_t capacity, size_t max_bytes, OutboxWriter* writer)
+      : capacity_(capacity), max_bytes_(max_bytes), writer_(writer) {}
 
   bool HasRoom() const;
   // Takes a message even when full: the producer asks HasRoom first. Dropped once the stream broke
@@ -48,11 +49,14 @@ class Outbox {
 
  private:
   void Drive();  // starts what can be started
+  void Clear();  // drops all messages; with the mutex held
 
   const size_t capacity_;
+  const size_t max_bytes_;
   OutboxWriter* const writer_;
   mutable std::mutex mutex_;
   std::deque<grpc::ByteBuffer> messages_;  // front is in flight while writing_
+  size_t bytes_ = 0;                       // of them
   bool open_ = false;
   bool writing_ = false;
   std::chrono::steady_clock::time_point write_started_;  // while writing_

@@ -5,7 +5,9 @@
 
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
+#include "runtime/tokenizer/tokenizer.h"
 #include "server/field_checks.h"
+#include "server/routing_conversion.h"
 #include "server/sampling_conversion.h"
 
 namespace monet::server {
@@ -191,7 +193,7 @@ int32_t PromptRoom(const ServedShape& shape, const CallInput& input) {
   return shape.context - input.max_tokens.value_or(wanted);
 }
 
-// The fields that Generate and Score share.
+// The fields that all calls of the model share.
 template <typename Request>
 absl::Status ConvertCommon(const Request& request, const ServedShape& shape, CallInput* input) {
   MONET_RETURN_IF_ERROR(CheckModel(request.has_model(), request.model(), shape));
@@ -203,11 +205,15 @@ absl::Status ConvertCommon(const Request& request, const ServedShape& shape, Cal
     return InvalidField("priority is {}, range 0 to {}", request.priority(), limits::kMaxPriority);
   }
   input->engine.priority = request.priority();
-  if (request.has_return_routing()) {
-    return Refuse(Reason::kUnsupportedField, "return_routing is not implemented");
-  }
   MONET_ASSIGN_OR_RETURN(input->prompt, ConvertPrompt(request.prompt(), shape));
   return ConvertMask(request.mask(), shape.mask, &input->mask);
+}
+
+template <typename Request>
+absl::Status ConvertReturnRouting(const Request& request, EngineRequest* engine) {
+  if (!request.has_return_routing()) return absl::OkStatus();
+  MONET_ASSIGN_OR_RETURN(engine->routing, ConvertRoutingOptions(request.return_routing()));
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -228,6 +234,7 @@ absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
   if (request.sampling().has_seed()) input.seed = request.sampling().seed();
   MONET_RETURN_IF_ERROR(ConvertStopping(request.stopping(), shape, &input));
   MONET_RETURN_IF_ERROR(ConvertLogprobs(request.logprob_options(), &input));
+  MONET_RETURN_IF_ERROR(ConvertReturnRouting(request, &input.engine));
   MONET_RETURN_IF_ERROR(ConvertCommon(request, shape, &input));
   return input;
 }
@@ -236,6 +243,16 @@ absl::StatusOr<CallInput> ConvertScore(const v1::ScoreRequest& request, const Se
   CallInput input;
   input.engine.kind = EngineRequest::Kind::kScore;
   input.engine.logprobs = true;
+  MONET_RETURN_IF_ERROR(ConvertReturnRouting(request, &input.engine));
+  MONET_RETURN_IF_ERROR(ConvertCommon(request, shape, &input));
+  return input;
+}
+
+absl::StatusOr<CallInput> ConvertExplain(const v1::ExplainRequest& request,
+                                         const ServedShape& shape) {
+  CallInput input;
+  input.engine.kind = EngineRequest::Kind::kExplain;
+  MONET_ASSIGN_OR_RETURN(input.engine.routing, ConvertExplainOptions(request));
   MONET_RETURN_IF_ERROR(ConvertCommon(request, shape, &input));
   return input;
 }
@@ -252,12 +269,15 @@ absl::Status FitPrompt(const ServedShape& shape, const Tokenizer& tokenizer, Cal
 
 absl::Status FitContext(const ServedShape& shape, CallInput* input) {
   const int64_t prompt = static_cast<int64_t>(input->engine.prompt_ids.size());
-  if (input->engine.kind == EngineRequest::Kind::kScore) {
-    if (prompt < 2 || prompt > shape.context) {
-      return Refuse(prompt < 2 ? Reason::kInvalidField : Reason::kContextTooLong,
-                    "prompt is {} tokens, range 2 to {}", prompt, shape.context);
+  if (input->engine.kind != EngineRequest::Kind::kGenerate) {
+    const bool score = input->engine.kind == EngineRequest::Kind::kScore;
+    const int64_t least = score ? 2 : 1;
+    if (prompt < least || prompt > shape.context) {
+      return Refuse(prompt < least ? Reason::kInvalidField : Reason::kContextTooLong,
+                    "prompt is {} tokens, range {} to {}", prompt, least, shape.context);
     }
-    return absl::OkStatus();
+    if (!score) return absl::OkStatus();  // streamed: no limit in all
+    return CheckRoutingEntries(input->engine, shape.mask.routers, 1);
   }
   if (prompt < 1 || prompt > shape.context - 1) {
     return Refuse(prompt < 1 ? Reason::kInvalidField : Reason::kContextTooLong,
@@ -278,6 +298,7 @@ absl::Status FitContext(const ServedShape& shape, CallInput* input) {
                         input->engine.min_tokens, wanted);
   }
   input->engine.max_tokens = static_cast<int32_t>(wanted);
+  MONET_RETURN_IF_ERROR(CheckRoutingEntries(input->engine, shape.mask.routers, input->n));
   return CheckLogprobCount(*input);
 }
 

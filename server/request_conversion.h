@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "monet/v1/expert.pb.h"
 #include "monet/v1/generation.pb.h"
 #include "monet/v1/policy.pb.h"
 #include "runtime/base/status.h"
@@ -45,6 +46,8 @@ struct CallInput {
 absl::StatusOr<CallInput> ConvertGenerate(const v1::GenerateRequest& request,
                                           const ServedShape& shape);
 absl::StatusOr<CallInput> ConvertScore(const v1::ScoreRequest& request, const ServedShape& shape);
+absl::StatusOr<CallInput> ConvertExplain(const v1::ExplainRequest& request,
+                                         const ServedShape& shape);
 
 // Tokenises the prompt, cuts it if it may be cut, and lets go of its text; then FitContext. Takes
 // time in proportion to the prompt's text.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "runtime/limits.h"
+#include "server/routing_conversion.h"
 
 namespace monet::server {
 namespace {
@@ -22,6 +23,9 @@ void FillLimits(const ServingModel& model, v1::Limits* out) {
   out->set_max_top_logprobs(limits::kMaxTopLogprobs);
   out->set_max_logprobs(limits::kMaxLogprobs);
   out->set_max_completions(limits::kMaxCompletions);
+  out->set_max_routing_top_n(limits::kMaxRoutingTopN);
+  out->set_max_explain_top_n(limits::kMaxExplainTopN);
+  out->set_max_routing_entries(limits::kMaxRoutingEntries);
   out->set_max_priority(limits::kMaxPriority);
   out->set_max_chat_messages(limits::kMaxChatMessages);
 }
@@ -80,6 +84,7 @@ void FillCompletion(int32_t index, EngineDelta delta, v1::Completion* out) {
   out->mutable_token_ids()->Add(delta.token_ids.begin(), delta.token_ids.end());
   out->mutable_logprobs()->Add(delta.logprobs.begin(), delta.logprobs.end());
   for (const auto& top : delta.top_logprobs) FillTop(top, out->add_top_logprobs());
+  AddActivations(delta.routing, out->mutable_routing());
 }
 
 void AddPromptLogprobs(const PromptLogprobs& prompt, v1::PromptLogprobs* out) {

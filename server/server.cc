@@ -18,7 +18,8 @@ constexpr std::chrono::seconds kTenantPoll{2};
 constexpr std::chrono::seconds kFlushTime{2};
 
 std::vector<std::string> ServiceNames() {
-  return {v1::GenerationService::service_full_name(), v1::PolicyService::service_full_name()};
+  return {v1::GenerationService::service_full_name(), v1::PolicyService::service_full_name(),
+          v1::ExpertService::service_full_name()};
 }
 
 void SetLimits(grpc::ServerBuilder* builder) {
@@ -71,6 +72,7 @@ absl::Status Server::ListenGrpc() {
   context_ = {&admission_, ingress_.get(), &metrics_, stalled_streams_.get(), tenants_.get()};
   generation_ = std::make_unique<GenerationService>(context_);
   policy_ = std::make_unique<PolicyService>(context_);
+  expert_ = std::make_unique<ExpertService>(context_);
 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
@@ -79,6 +81,7 @@ absl::Status Server::ListenGrpc() {
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(generation_.get());
   builder.RegisterService(policy_.get());
+  builder.RegisterService(expert_.get());
   health_.Register(&builder);
   grpc_ = builder.BuildAndStart();
   MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(options_.listen));

@@ -12,6 +12,7 @@
 
 #include "runtime/base/status.h"
 #include "server/admission.h"
+#include "server/expert_service.h"
 #include "server/generation_service.h"
 #include "server/health.h"
 #include "server/ingress.h"
@@ -74,6 +75,7 @@ class Server {
   ServiceContext context_;
   std::unique_ptr<GenerationService> generation_;
   std::unique_ptr<PolicyService> policy_;
+  std::unique_ptr<ExpertService> expert_;
   std::unique_ptr<grpc::Server> grpc_;
   std::string grpc_address_;
   std::string metrics_address_;

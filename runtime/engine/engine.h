@@ -73,7 +73,8 @@ struct PromptLogprobs {
 // ended the sequence included, whatever becomes of its text: a token's text may come in a later
 // delta (held back while it may still become a character or a stop string) or never (cut at a stop
 // string; stop tokens and eos add none). For kScore: token_ids are prompt tokens 1..n-1 and
-// logprobs theirs given the tokens before; text stays empty. For kExplain: routing alone.
+// logprobs theirs given the tokens before; text stays empty. For kExplain: the
+// prompt's tokens, each with the delta that has its routing.
 struct EngineDelta {
   std::string text;  // valid UTF-8; may be empty while characters or stop strings are held back
   std::vector<int32_t> token_ids;

@@ -92,7 +92,9 @@ void Generation::AddRow(const RowResult& row, Clock::time_point now) {
 void Generation::AddRouting(const RowActivations& row) {
   MONET_CHECK(!finished_ && !row.fault);
   delta_.routing.insert(delta_.routing.end(), row.routers.begin(), row.routers.end());
-  if (explaining() && ++explained_tokens_ == PrefillTokens(request_)) Finish(FinishReason::kStop);
+  if (!explaining()) return;
+  delta_.token_ids.push_back(tokens_[explained_tokens_]);
+  if (++explained_tokens_ == PrefillTokens(request_)) Finish(FinishReason::kStop);
 }
 
 void Generation::AddPromptLogprob(const RowResult& row) {

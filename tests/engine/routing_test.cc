@@ -100,7 +100,8 @@ TEST_F(RoutingTest, EveryTokenThatRunsHasIt) {
 
 TEST_F(RoutingTest, ExplainingIsGeneratingWithoutTheTokens) {
   const Record explained = RunOne(Request(EngineRequest::Kind::kExplain, 20));
-  EXPECT_THAT(explained.token_ids, IsEmpty());
+  EXPECT_EQ(explained.token_ids, Request(EngineRequest::Kind::kExplain, 20).prompt_ids);
+  EXPECT_THAT(explained.logprobs, IsEmpty());
   EXPECT_EQ(explained.text, "");
   EXPECT_EQ(explained.result->usage.prompt_tokens, 20);
   EXPECT_EQ(explained.result->usage.completion_tokens, 0);

@@ -52,7 +52,7 @@ class OutboxTest : public ::testing::Test {
   }
 
   FakeStream stream_;
-  Outbox outbox_{4, &stream_};
+  Outbox outbox_{4, 1000, &stream_};
 };
 
 TEST_F(OutboxTest, WritesInOrderOneAtATime) {

@@ -2,6 +2,7 @@
 // limits, never anything else. Prompts are tokenised and cut as in the server.
 #include <google/protobuf/stubs/logging.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -36,11 +37,25 @@ void CheckInput(const monet::server::ServedShape& shape, monet::server::CallInpu
     Require(experts.router >= 0 && experts.router < shape.mask.routers);
     Require(experts.bitmap.empty() || experts.bitmap.size() == shape.mask.BytesPerRouter());
   }
+  if (input.engine.routing) {
+    const bool explain = input.engine.kind == monet::EngineRequest::Kind::kExplain;
+    const monet::RoutingSelection& routing = *input.engine.routing;
+    Require(routing.top_n >= 1);
+    Require(routing.top_n <=
+            (explain ? monet::limits::kMaxExplainTopN : monet::limits::kMaxRoutingTopN));
+    Require(routing.min_weight >= 0 && routing.min_weight <= monet::limits::kMaxRoutingMinWeight);
+  }
   Require(monet::CheckSamplingParams(input.engine.sampling, shape.vocabulary).ok());
   static const monet::Tokenizer& tokenizer = monet::server::DemoTokenizer();
   if (!monet::server::FitPrompt(shape, tokenizer, &input).ok()) return;
   Require(std::ssize(input.engine.prompt_ids) <= shape.context && input.truncated_tokens >= 0);
   for (int32_t id : input.engine.prompt_ids) Require(id >= 0 && id < tokenizer.vocabulary());
+  if (input.engine.routing && input.engine.kind != monet::EngineRequest::Kind::kExplain) {
+    const int64_t tokens = std::ssize(input.engine.prompt_ids) +
+                           int64_t{input.n} * std::max(input.engine.max_tokens, 0);
+    Require(tokens * shape.mask.routers * input.engine.routing->top_n <=
+            monet::limits::kMaxRoutingEntries);
+  }
   if (input.engine.kind == monet::EngineRequest::Kind::kGenerate) {
     Require(input.engine.max_tokens >= 1);
     Require(input.engine.min_tokens >= 0 && input.engine.min_tokens <= input.engine.max_tokens);
@@ -64,6 +79,9 @@ void Handle(const monet::v1::GenerateRequest& request) {
 }
 void Handle(const monet::v1::ScoreRequest& request) {
   CheckConverted(monet::server::ConvertScore(request, Shape()));
+}
+void Handle(const monet::v1::ExplainRequest& request) {
+  CheckConverted(monet::server::ConvertExplain(request, Shape()));
 }
 void Handle(const monet::v1::TokenizeRequest& request) {
   CheckStatus(monet::server::CheckTokenize(request));
@@ -89,8 +107,8 @@ void ParseAs(const uint8_t* data, size_t size, Use use) {
 }
 template <typename Use>
 void EveryRequest(const uint8_t* data, size_t size, Use use) {
-  ParseAs<monet::v1::GenerateRequest, monet::v1::ScoreRequest, monet::v1::TokenizeRequest,
-          monet::v1::DetokenizeRequest, monet::v1::ListPoliciesRequest,
+  ParseAs<monet::v1::GenerateRequest, monet::v1::ScoreRequest, monet::v1::ExplainRequest,
+          monet::v1::TokenizeRequest, monet::v1::DetokenizeRequest, monet::v1::ListPoliciesRequest,
           monet::v1::GetPolicyRequest>(data, size, use);
 }
 
