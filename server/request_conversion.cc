@@ -5,7 +5,6 @@
 
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
-#include "runtime/tokenizer/tokenizer.h"
 #include "server/field_checks.h"
 #include "server/routing_conversion.h"
 #include "server/sampling_conversion.h"

@@ -20,9 +20,7 @@ void StreamCall::Started() {
   outbox_.Open();
 }
 
-void StreamCall::Send(const google::protobuf::MessageLite& message) {
-  grpc::ByteBuffer bytes;
-  const absl::Status status = SerializeMessage(message, &bytes);
+void StreamCall::Push(const absl::Status& status, grpc::ByteBuffer bytes) {
   if (status.ok()) {
     outbox_.Push(std::move(bytes));
   } else if (failure_.ok()) {

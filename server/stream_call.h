@@ -2,7 +2,7 @@
 // never waits for the client and a client that takes nothing is cut off.
 #pragma once
 
-#include <google/protobuf/message_lite.h>
+#include <utility>
 
 #include "server/engine_call.h"
 #include "server/outbox.h"
@@ -24,11 +24,18 @@ class StreamCall : public EngineCall,
 
   // From Accept and Take… alone: those are never concurrent. A message that cannot be sent ends the
   // call.
-  void Send(const google::protobuf::MessageLite& message);
+  template <typename Message>
+  void Send(const Message& message) {
+    grpc::ByteBuffer bytes;
+    const absl::Status status = SerializeMessage(message, &bytes);
+    Push(status, std::move(bytes));
+  }
   // Of Send.
   const absl::Status& send_failure() const { return failure_; }
 
  private:
+  void Push(const absl::Status& status, grpc::ByteBuffer bytes);
+
   bool HasRoom() override { return outbox_.HasRoom(); }
   absl::Status TakeEnd() override { return failure_; }
   void Started() override;

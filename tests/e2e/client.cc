@@ -42,6 +42,7 @@ StreamResult Client::Stream(const v1::GenerateRequest& request) {
       result.completion.mutable_token_ids()->MergeFrom(message.delta().token_ids());
       result.completion.mutable_logprobs()->MergeFrom(message.delta().logprobs());
       result.completion.mutable_top_logprobs()->MergeFrom(message.delta().top_logprobs());
+      result.completion.mutable_routing()->MergeFrom(message.delta().routing());
     }
     if (message.has_prompt_logprobs()) {
       result.prompt_logprobs.MergeFrom(message.prompt_logprobs());

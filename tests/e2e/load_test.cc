@@ -256,13 +256,13 @@ TEST_F(BadInputTest, TextThatCannotFitTheContextIsNotTokenised) {
   EXPECT_THAT(status.error_message(), HasSubstr("prompt.text is 1048576 bytes, limit "));
 }
 
-TEST_F(BadInputTest, ExpertServiceIsUnimplemented) {
+TEST_F(BadInputTest, CollectRoutingIsUnimplemented) {
   const auto stub = v1::ExpertService::NewStub(client_.channel());
   grpc::ClientContext context;
-  const auto reader = stub->Explain(&context, v1::ExplainRequest());
-  v1::ExplainResponse response;
-  EXPECT_FALSE(reader->Read(&response));
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  const auto stream = stub->CollectRouting(&context);
+  v1::CollectRoutingResponse response;
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST(MetricsPage, HasTheNamesThatDashboardsUse) {

@@ -119,6 +119,20 @@ TEST_F(OutboxTest, IsBoundedAndWakesOnceWhenHalfEmpty) {
   EXPECT_TRUE(outbox_.HasRoom());
 }
 
+TEST_F(OutboxTest, IsBoundedInBytes) {
+  outbox_.Open();
+  outbox_.Push(Bytes(std::string(600, 'a')));
+  EXPECT_TRUE(outbox_.HasRoom());
+  outbox_.Push(Bytes(std::string(400, 'b')));
+  EXPECT_FALSE(outbox_.HasRoom());
+  EXPECT_TRUE(WriteDone());  // 400 of 1000 are left
+  EXPECT_TRUE(outbox_.HasRoom());
+  outbox_.Push(Bytes(std::string(800, 'c')));
+  EXPECT_FALSE(outbox_.HasRoom());
+  EXPECT_FALSE(WriteDone());  // 800 are left, above the half
+  EXPECT_TRUE(outbox_.HasRoom());
+}
+
 TEST_F(OutboxTest, WakesNobodyWhoWasNotRefused) {
   outbox_.Open();
   outbox_.Push(Bytes("x"));
