@@ -9,7 +9,9 @@ const char* RejectionReason(const absl::Status& status) {
   const ReasonInfo& info = ReasonOf(status);
   switch (info.code) {
     case absl::StatusCode::kResourceExhausted:
-      return "queue_full";
+      return info.reason == Reason::kRateLimited          ? "rate_limited"
+             : info.reason == Reason::kConcurrencyLimited ? "concurrency_limited"
+                                                          : "queue_full";
     case absl::StatusCode::kUnavailable:
       return info.reason == Reason::kLoading ? "loading" : "draining";
     case absl::StatusCode::kInvalidArgument:
@@ -48,19 +50,18 @@ void UnaryCall::Begin(grpc::CallbackServerContext* context, const grpc::ByteBuff
   auto pass = service_.admission->Enter();
   if (!pass.ok()) return End(pass.status());
   pass_ = *std::move(pass);
-  auto identity = Authenticate(*service_.tenants, *context);
-  if (!identity.ok()) return End(identity.status());
+  if (const absl::Status status = account_.Enter(*context); !status.ok()) return End(status);
   const bool queued = service_.ingress->TrySubmit(
-      request->Length(),
-      [this, request, response, work = std::move(work), identity = *std::move(identity)] {
-        End(work(*pass_.model(), identity, *request, response));
+      request->Length(), [this, request, response, work = std::move(work)] {
+        End(work(*pass_.model(), account_.identity(), *request, response));
       });
   if (!queued) End(Refuse(Reason::kQueueFull, "too many requests at once"));
 }
 
 void UnaryCall::End(const absl::Status& status) {
   service_.metrics->CountCall(method_, CodeName(status));
-  spdlog::debug("{} {}", method_, CodeName(status));
+  spdlog::debug("{} {} tenant={}", method_, CodeName(status), account_.tenant_name());
+  account_.Finish(status);
   Finish(ToGrpcStatus(status));
 }
 

@@ -16,6 +16,7 @@
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "server/admission.h"
+#include "server/call_account.h"
 #include "server/error_details.h"
 #include "server/identity.h"
 #include "server/ingress.h"
@@ -30,7 +31,7 @@ struct ServiceContext {
   Ingress* ingress = nullptr;
   Metrics* metrics = nullptr;
   StalledStreams* stalled_streams = nullptr;
-  const TenantRegistry* tenants = nullptr;
+  Accounting accounting;
 };
 
 template <typename Message>
@@ -78,7 +79,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
 
  private:
   UnaryCall(const ServiceContext& service, const char* method)
-      : service_(service), method_(method) {}
+      : service_(service), method_(method), account_(service.accounting, method) {}
   void Begin(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
              grpc::ByteBuffer* response, Work work);
   void End(const absl::Status& status);
@@ -86,6 +87,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
 
   const ServiceContext service_;
   const char* const method_;
+  CallAccount account_;
   Admission::Pass pass_;
 };
 

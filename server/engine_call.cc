@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -13,6 +14,15 @@ namespace {
 uint64_t RandomBits() {
   thread_local std::random_device device;
   return (static_cast<uint64_t>(device()) << 32) | device();
+}
+
+CallCost CostOf(const CallInput& input) {
+  const EngineRequest& request = input.engine;
+  return {.prompt_tokens = std::ssize(request.prompt_ids),
+          .max_tokens = request.max_tokens,
+          .n = input.n,
+          .top_logprobs = request.top_logprobs,
+          .priority = request.priority};
 }
 
 absl::Status QueueFull(int64_t limit) {
@@ -42,9 +52,7 @@ void EngineCall::Begin() {
   auto pass = service_.admission->Enter();
   if (!pass.ok()) return Complete(pass.status());
   pass_ = *std::move(pass);
-  auto identity = Authenticate(*service_.tenants, *context_);
-  if (!identity.ok()) return Complete(identity.status());
-  identity_ = *std::move(identity);
+  if (const absl::Status status = account_.Enter(*context_); !status.ok()) return Complete(status);
   // A full queue is told before any work is done; the engine's own answer still counts.
   const ServingModel& model = *pass_.model();
   if (model.engine->Stats().waiting >= model.engine_options.max_queue) {
@@ -64,7 +72,7 @@ void EngineCall::Prepare() {
 absl::StatusOr<ResolvedMask> EngineCall::FillMask(const PolicySnapshot& snapshot,
                                                   CallInput* input) {
   MONET_ASSIGN_OR_RETURN(ResolvedMask mask,
-                         ResolveCallMask(snapshot, *identity_.tenant, input->mask));
+                         ResolveCallMask(snapshot, account_.tenant(), input->mask));
   input->engine.mask = mask.mask;
   return mask;
 }
@@ -82,16 +90,22 @@ absl::Status EngineCall::Submit() {
   // The message is gRPC's until the call ends, and would be kept as long as the call waits and
   // runs.
   const_cast<grpc::ByteBuffer*>(request_)->Clear();
+  const Tenant& tenant = account_.tenant();
+  input.default_max_tokens =
+      std::min(input.default_max_tokens, tenant.limits.max_tokens.value_or(INT32_MAX));
   MONET_RETURN_IF_ERROR(FitPrompt(model.shape, *model.tokenizer, &input));
   const std::shared_ptr<const PolicySnapshot> snapshot = model.policies->Current();
   MONET_ASSIGN_OR_RETURN(const ResolvedMask mask, FillMask(*snapshot, &input));
 
   EngineRequest& request = input.engine;
+  MONET_RETURN_IF_ERROR(account_.Charge(CostOf(input)));
   if (request.request_id.empty()) request.request_id = fmt::format("{:016x}", RandomBits());
   request_id_ = request.request_id;
-  request.tenant = identity_.tenant->name;
-  request.cache_domain = identity_.tenant->cache_domain;
-  request.weight = identity_.tenant->weight;
+  account_.Accept(request_id_, mask);
+  request.tenant = tenant.name;
+  request.cache_domain = tenant.cache_domain;
+  request.weight = tenant.weight;
+  request.max_mask_slots = static_cast<int32_t>(tenant.limits.distinct_masks.value_or(0));
   request.deadline = deadline_;
   generating_ = request.kind == EngineRequest::Kind::kGenerate;
   if (generating_) {
@@ -130,7 +144,7 @@ v1::ResponseHeader EngineCall::MakeHeader(const CallInput& input, const Resolved
   header.set_model(model.shape.model_name);
   header.set_model_fingerprint(model.weights->fingerprint().ToString());
   header.set_system_fingerprint(model.system_fingerprint);
-  FillAppliedMask(mask, snapshot, *identity_.tenant, header.mutable_mask());
+  FillAppliedMask(mask, snapshot, account_.tenant(), header.mutable_mask());
   header.set_seed(input.seed.value_or(0));
   header.set_prompt_tokens(static_cast<int32_t>(input.engine.prompt_ids.size()));
   header.set_truncated_tokens(input.truncated_tokens);
@@ -182,8 +196,7 @@ void EngineCall::NoteDelta(int32_t sample, const EngineDelta& delta) {
 
 void EngineCall::NoteResult(const EngineResult& result) {
   reached_model_ = true;
-  usage_.prompt_tokens = result.usage.prompt_tokens;
-  usage_.completion_tokens += result.usage.completion_tokens;
+  account_.AddResult(result);
   service_.metrics->ObserveResult(result, Clock::now() - arrival_);
 }
 
@@ -204,8 +217,9 @@ void EngineCall::Complete(const absl::Status& first_status) {
   service_.metrics->CountCall(method_, CodeName(status));
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - arrival_);
   spdlog::info("{} {} id={} tenant={} prompt_tokens={} completion_tokens={} ms={}", method_,
-               CodeName(status), request_id_.empty() ? "-" : request_id_, identity_.tenant->name,
-               usage_.prompt_tokens, usage_.completion_tokens, took.count());
+               CodeName(status), request_id_.empty() ? "-" : request_id_, account_.tenant_name(),
+               account_.prompt_tokens(), account_.completion_tokens(), took.count());
+  account_.Finish(status);
   FinishCall(ToGrpcStatus(status));
 }
 
@@ -213,7 +227,7 @@ void EngineCall::BreakOff() {
   std::lock_guard lock(context_mutex_);
   if (context_gone_) return;
   spdlog::warn("{} id={} tenant={} ended: its client takes nothing", method_, request_id_,
-               identity_.tenant->name);
+               account_.tenant_name());
   context_->TryCancel();
 }
 

@@ -30,7 +30,11 @@ class EngineCall : public std::enable_shared_from_this<EngineCall> {
   // `method` must outlive the call; `context` and `request` are gRPC's and live until Complete.
   EngineCall(const ServiceContext& service, const char* method,
              grpc::CallbackServerContext* context, const grpc::ByteBuffer* request)
-      : service_(service), method_(method), context_(context), request_(request) {}
+      : service_(service),
+        method_(method),
+        context_(context),
+        request_(request),
+        account_(service.accounting, method) {}
 
   // To be called by the gRPC reactor's side.
   void Begin();   // after construction, once the object is in a shared_ptr
@@ -83,10 +87,9 @@ class EngineCall : public std::enable_shared_from_this<EngineCall> {
 
   std::shared_ptr<EngineCall> self_;  // keeps this until Done
   Admission::Pass pass_;
-  Identity identity_;
+  CallAccount account_;
   std::string request_id_;
   Clock::time_point deadline_ = Clock::time_point::max();
-  EngineUsage usage_;           // of all samples, for the log
   bool reached_model_ = false;  // the engine took the request
   bool generating_ = false;     // its tokens come one after the other
 

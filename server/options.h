@@ -20,6 +20,7 @@ struct ServerOptions {
   std::string model_name;                      // empty: the name of the model's directory
   std::filesystem::path tenants;               // tenants.yaml; empty: every caller may do all
   std::filesystem::path keys;                  // keys.yaml
+  std::string usage_log;                       // file of JSON lines, "-" for stdout; empty: none
   // What a mandatory policy that cannot be had does: "unready" or "refuse_tenant".
   std::string on_unresolved_mandatory = "unready";
   bool allow_anonymous = false;                // serve callers without a key off loopback

@@ -188,7 +188,8 @@ absl::Status ConvertLogprobs(const v1::LogprobOptions& from, CallInput* input) {
 // default would like, but no more than half of the context.
 int32_t PromptRoom(const ServedShape& shape, const CallInput& input) {
   if (input.engine.kind != EngineRequest::Kind::kGenerate) return shape.context;
-  const int32_t wanted = std::min(limits::kDefaultMaxTokens, shape.context / 2);
+  const auto wanted =
+      static_cast<int32_t>(std::min<int64_t>(input.default_max_tokens, shape.context / 2));
   return shape.context - input.max_tokens.value_or(wanted);
 }
 
@@ -285,8 +286,7 @@ absl::Status FitContext(const ServedShape& shape, CallInput* input) {
                   prompt, shape.context - 1, shape.context);
   }
   const int64_t rest = shape.context - prompt;
-  const int64_t wanted =
-      input->max_tokens.value_or(std::min<int64_t>(limits::kDefaultMaxTokens, rest));
+  const int64_t wanted = input->max_tokens.value_or(std::min(input->default_max_tokens, rest));
   if (wanted > rest) {
     return Refuse(Reason::kContextTooLong,
                   "prompt is {} tokens and stopping.max_tokens {}: together {}, limit {}", prompt,

@@ -34,12 +34,13 @@ struct MaskChoice {
 struct CallInput {
   EngineRequest engine;
   PromptInput prompt;
-  std::optional<int32_t> max_tokens;  // kGenerate
-  std::optional<uint64_t> seed;       // kGenerate
-  int32_t n = 1;                      // samples to draw
-  bool echo = false;                  // kGenerate
-  std::string echo_text;              // what echo returns; FitPrompt fills it
-  int32_t truncated_tokens = 0;       // of the prompt; FitPrompt fills it
+  std::optional<int32_t> max_tokens;                       // kGenerate
+  int64_t default_max_tokens = limits::kDefaultMaxTokens;  // at most, where max_tokens is absent
+  std::optional<uint64_t> seed;                            // kGenerate
+  int32_t n = 1;                                           // samples to draw
+  bool echo = false;                                       // kGenerate
+  std::string echo_text;                                   // what echo returns; FitPrompt fills it
+  int32_t truncated_tokens = 0;                            // of the prompt; FitPrompt fills it
   MaskChoice mask;
 };
 

@@ -9,7 +9,8 @@
 namespace monet::server {
 namespace {
 
-void FillLimits(const ServingModel& model, v1::Limits* out) {
+// Those in force for the tenant.
+void FillLimits(const ServingModel& model, const TenantLimits& tenant, v1::Limits* out) {
   out->set_max_prompt_bytes(limits::kMaxPromptBytes);
   out->set_max_context_tokens(model.shape.context);
   out->set_max_policies(limits::kMaxRequestPolicies);
@@ -20,13 +21,14 @@ void FillLimits(const ServingModel& model, v1::Limits* out) {
   out->set_max_waiting_requests(model.engine_options.max_queue);
   out->set_mask_slots(model.step_limits.mask_slots);
   out->set_max_logit_bias(limits::kMaxLogitBias);
-  out->set_max_top_logprobs(limits::kMaxTopLogprobs);
+  out->set_max_top_logprobs(
+      static_cast<int32_t>(tenant.max_top_logprobs.value_or(limits::kMaxTopLogprobs)));
   out->set_max_logprobs(limits::kMaxLogprobs);
-  out->set_max_completions(limits::kMaxCompletions);
+  out->set_max_completions(static_cast<int32_t>(tenant.max_n.value_or(limits::kMaxCompletions)));
+  out->set_max_priority(static_cast<int32_t>(tenant.max_priority.value_or(0)));
   out->set_max_routing_top_n(limits::kMaxRoutingTopN);
   out->set_max_explain_top_n(limits::kMaxExplainTopN);
   out->set_max_routing_entries(limits::kMaxRoutingEntries);
-  out->set_max_priority(limits::kMaxPriority);
   out->set_max_chat_messages(limits::kMaxChatMessages);
 }
 
@@ -127,7 +129,7 @@ void FillModel(const ServingModel& model, const PolicySnapshot& snapshot, const 
     entry->set_first_layer(first);
     entry->set_layer_count(std::min(config.group_layers, config.layers - first));
   }
-  FillLimits(model, out->mutable_limits());
+  FillLimits(model, tenant.limits, out->mutable_limits());
   for (const auto& policy : snapshot.policies()) {
     const bool mandatory = IsMandatory(snapshot, tenant, *policy);
     if (mandatory) FillAppliedPolicy(*policy, true, out->add_mandatory_policies());

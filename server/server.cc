@@ -52,12 +52,16 @@ Server::Server(const ServerOptions& options)
     : options_(options),
       metrics_(ModelName(options)),
       tenant_metrics_(metrics_.registry(), metrics_.labels()),
+      usage_metrics_(metrics_.registry(), metrics_.labels()),
       health_(ServiceNames()) {}
 
 Server::~Server() { Shutdown(); }
 
 absl::Status Server::Listen() {
   MONET_ASSIGN_OR_RETURN(tenants_, LoadTenants(options_));
+  if (!options_.usage_log.empty()) {
+    MONET_ASSIGN_OR_RETURN(usage_log_, UsageLog::Open(options_.usage_log, ModelName(options_)));
+  }
   MONET_RETURN_IF_ERROR(metrics_.Listen(options_.metrics_listen));
   metrics_address_ = WithPort(options_.metrics_listen, metrics_.port());
   return ListenGrpc();
@@ -69,7 +73,11 @@ absl::Status Server::ListenGrpc() {
                                                 .tasks = static_cast<size_t>(options_.max_queue),
                                                 .bytes = limits::kMaxIngressBytes});
   stalled_streams_ = std::make_unique<StalledStreams>(options_.stall_timeout);
-  context_ = {&admission_, ingress_.get(), &metrics_, stalled_streams_.get(), tenants_.get()};
+  context_ = {&admission_,
+              ingress_.get(),
+              &metrics_,
+              stalled_streams_.get(),
+              {tenants_.get(), &quotas_, {&usage_metrics_, usage_log_.get()}}};
   generation_ = std::make_unique<GenerationService>(context_);
   policy_ = std::make_unique<PolicyService>(context_);
   expert_ = std::make_unique<ExpertService>(context_);
@@ -169,6 +177,7 @@ void Server::Shutdown() {
   metrics_.SetEngine(nullptr, 0);
   grpc_.reset();
   tenant_watcher_.reset();
+  usage_log_.reset();  // writes what is queued
   model_.reset();
 }
 

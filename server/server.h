@@ -64,6 +64,9 @@ class Server {
   TenantMetrics tenant_metrics_;
   Admission admission_;
   std::unique_ptr<TenantRegistry> tenants_;
+  TenantQuotas quotas_;
+  UsageMetrics usage_metrics_;
+  std::unique_ptr<UsageLog> usage_log_;
   std::unique_ptr<ServingModel> model_;
   std::unique_ptr<TenantWatcher> tenant_watcher_;
   std::mutex ready_mutex_;

@@ -105,13 +105,7 @@ absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int3
 }
 
 absl::StatusOr<std::unique_ptr<TenantRegistry>> LoadTenants(const ServerOptions& options) {
-  MONET_ASSIGN_OR_RETURN(auto tenants, TenantRegistry::Load({options.tenants, options.keys}));
-  for (const auto& tenant : tenants->Current()->tenants()) {
-    if (tenant->lines.contains("limits")) {
-      return InvalidArgument("limits (line {}): not implemented", tenant->lines.at("limits"));
-    }
-  }
-  return tenants;
+  return TenantRegistry::Load({options.tenants, options.keys});
 }
 
 absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(

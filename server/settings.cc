@@ -52,6 +52,11 @@ const std::vector<Setting>& Settings() {
       Path("keys", "FILE", &O::keys,
            "keys.yaml: hashes of the tenants' API keys (monetctl key new). Read again when it "
            "changes."),
+      Text("usage_log", "FILE", &O::usage_log,
+           "File that a JSON line is appended to for every finished call of a tenant: who, what, "
+           "how "
+           "many tokens; - is standard output. Without it none is kept.",
+           "none"),
       OneOf("on_unresolved_mandatory", "ACTION", {"unready", "refuse_tenant"},
             &O::on_unresolved_mandatory,
             "What happens while a tenant's mandatory policy cannot be had: the server says that it "

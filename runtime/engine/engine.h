@@ -87,7 +87,7 @@ struct EngineDelta {
 };
 
 struct EngineUsage {
-  int32_t prompt_tokens = 0;
+  int32_t prompt_tokens = 0;  // 0 when it ended before its first step
   int32_t completion_tokens = 0;
   int32_t cached_tokens = 0;  // prompt tokens read from the prefix cache
   // Routing weight removed by the mask / all, over computed tokens.

@@ -142,8 +142,11 @@ EngineResult Generation::Result(absl::Status status, double routing_weight,
                                 Clock::time_point now) const {
   EngineResult result = result_;
   result.status = std::move(status);
-  if (!begun_) result.queue_time = now - submitted_;
-  result.usage.prompt_tokens = static_cast<int32_t>(request_.prompt_ids.size());
+  if (begun_) {
+    result.usage.prompt_tokens = static_cast<int32_t>(request_.prompt_ids.size());
+  } else {
+    result.queue_time = now - submitted_;
+  }
   result.usage.completion_tokens = completion_tokens_;
   const double all = routing_weight * static_cast<double>(computed_rows_);
   // Rounding may leave the gates' sum above one.

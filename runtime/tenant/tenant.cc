@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/limits.h"
+
 namespace monet {
 
 bool Tenant::Allows(const Policy& policy) const {
@@ -21,6 +23,7 @@ std::shared_ptr<const Tenant> OpenTenant() {
     open->name = kAnonymous;
     open->allow_all = true;
     open->explicit_masks = true;
+    open->limits.max_priority = limits::kMaxPriority;
     open->cache_domain = kAnonymous;
     return open;
   }();

@@ -18,12 +18,12 @@ namespace monet {
 // The tenant of callers without credentials, where tenants.yaml has it.
 inline constexpr std::string_view kAnonymous = "anonymous";
 
-// What is absent is bounded by the server's own limits only.
+// What is absent is bounded by the server's own limits only, but for max_priority, which is then 0.
 struct TenantLimits {
   std::optional<int64_t> requests_per_minute;  // calls of any method
   std::optional<int64_t> tokens_per_minute;    // prompt and generated
   std::optional<int64_t> concurrent;           // calls at a time
-  std::optional<int64_t> distinct_masks;       // of its calls at a time
+  std::optional<int64_t> distinct_masks;       // that run at a time; calls with others wait
   std::optional<int64_t> max_prompt_tokens;
   std::optional<int64_t> max_tokens;  // generated, each completion
   std::optional<int64_t> max_n;       // completions of a call
@@ -52,7 +52,7 @@ struct Tenant {
   bool AllowsName(std::string_view policy_name) const;
 };
 
-// The caller of a server without tenants: may do everything, has no limits.
+// The caller of a server without tenants: may do everything, at any priority, has no limits.
 std::shared_ptr<const Tenant> OpenTenant();
 
 }  // namespace monet
