@@ -21,6 +21,7 @@
 #include "server/server.h"
 #include "server/serving_model.h"
 #include "server/signals.h"
+#include "server/tls_files.h"
 
 namespace monet::server {
 namespace {
@@ -77,12 +78,24 @@ class ShutdownRequest {
   bool set_ = false;
 };
 
+void PrintAddresses(const Server& server) {
+  fmt::print("monet-server {}\n  {:<12}{}\n  {:<12}http://{}/metrics\n", MONET_VERSION, "grpc",
+             server.grpc_address(), "metrics", server.metrics_address());
+  if (!server.health_address().empty()) {
+    fmt::print("  {:<12}{}\n", "health", server.health_address());
+  }
+}
+
 // Everything that a start needs but the ports.
 int Check(const ServerOptions& options) {
   fmt::print("monet-server {}\nchecking {}\n", MONET_VERSION, options.model.string());
   std::fflush(stdout);
   const auto tenants = LoadTenants(options);
   if (!tenants.ok()) return BadStart(Message(tenants.status()));
+  if (!options.tls_cert.empty()) {
+    const auto tls = ReadTlsFiles({options.tls_cert, options.tls_key, options.tls_client_ca});
+    if (!tls.ok()) return BadStart(Message(tls.status()));
+  }
   const auto model = LoadServingModel(options, [](const StepReport&) {});
   if (!model.ok()) return BadStart(Message(model.status()));
   const auto unresolved = FindUnresolved(*(*tenants)->Current(), *(*model)->policies->Current());
@@ -119,9 +132,8 @@ int Run(int argc, char** argv) {
     spdlog::info("signal {}: draining", signal);
     shutdown.Set();
   });
-  fmt::print("monet-server {}\n  {:<12}{}\n  {:<12}http://{}/metrics\nloading {}\n", MONET_VERSION,
-             "grpc", server.grpc_address(), "metrics", server.metrics_address(),
-             options.model.string());
+  PrintAddresses(server);
+  fmt::print("loading {}\n", options.model.string());
   std::fflush(stdout);
   status = server.Load();
   if (!status.ok()) return BadStart(Message(status));

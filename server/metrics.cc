@@ -124,6 +124,18 @@ Metrics::Metrics(const std::string& model_name)
                           .Help("Experts that a policy removes, over all router groups.")
                           .Labels(labels_)
                           .Register(*registry_)),
+      policy_reload_failures_(Counters(*registry_, labels_, "monet_policy_reload_failures_total",
+                                       "Policy directories that could not be taken over.")
+                                  .Add({})),
+      certificate_expiry_(BuildGauge()
+                              .Name("monet_certificate_expiry_timestamp_seconds")
+                              .Help("When a certificate in force expires, seconds since 1970.")
+                              .Labels(labels_)
+                              .Register(*registry_)),
+      certificate_reload_failures_(Counters(*registry_, labels_,
+                                            "monet_certificate_reload_failures_total",
+                                            "Certificate files that could not be taken over.")
+                                       .Add({})),
       time_to_first_token_(HistogramOf(*registry_, labels_, "monet_time_to_first_token_seconds",
                                        "Admission to first token.", kLatencyBuckets)),
       inter_token_(HistogramOf(*registry_, labels_, "monet_inter_token_latency_seconds",
@@ -180,15 +192,33 @@ void Metrics::SetEngine(std::function<EngineStats()> stats, int32_t block_size) 
 }
 
 void Metrics::SetPolicies(const PolicySnapshot& snapshot) {
+  std::lock_guard lock(policies_mutex_);
+  auto previous = std::exchange(policies_, {});
+  const auto set = [this](prometheus::Family<prometheus::Gauge>& family, const Labels& labels,
+                          double value) {
+    prometheus::Gauge& gauge = family.Add(labels);
+    gauge.Set(value);
+    policies_.emplace_back(&family, &gauge);
+  };
   size_t series = 0;
   for (const auto& policy : snapshot.policies()) {
     if (++series > limits::kMaxPolicyMetrics) break;
     const Labels labels = {{"policy", policy->name}, {"version", std::to_string(policy->version)}};
-    masked_experts_.Add(labels).Set(static_cast<double>(policy->mask->removed()));
+    set(masked_experts_, labels, static_cast<double>(policy->mask->removed()));
     Labels info = labels;
     info["digest"] = policy->digest.ToString();
-    policy_info_.Add(info).Set(1);
+    set(policy_info_, info, 1);
   }
+  // Add gives the same gauge for the same labels: only those that are not set again go.
+  for (const auto& entry : previous) {
+    if (std::find(policies_.begin(), policies_.end(), entry) == policies_.end()) {
+      entry.first->Remove(entry.second);
+    }
+  }
+}
+
+void Metrics::SetCertificateExpiry(const std::string& certificate, int64_t expiry) {
+  certificate_expiry_.Add({{"certificate", certificate}}).Set(static_cast<double>(expiry));
 }
 
 absl::Status Metrics::Listen(const std::string& address) {

@@ -13,6 +13,8 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "runtime/base/status.h"
 #include "runtime/engine/engine.h"
@@ -39,7 +41,12 @@ class Metrics {
 
   // The engine's figures are read at each scrape; null again before the engine goes.
   void SetEngine(std::function<EngineStats()> stats, int32_t block_size);
+  // Replaces the series of an earlier snapshot.
   void SetPolicies(const PolicySnapshot& snapshot);
+  void CountPolicyReloadFailure() { policy_reload_failures_.Increment(); }
+  // `certificate`: "server" or "client_ca"; seconds since 1970.
+  void SetCertificateExpiry(const std::string& certificate, int64_t expiry);
+  void CountCertificateReloadFailure() { certificate_reload_failures_.Increment(); }
 
   // Starts serving /metrics. Errors: INVALID_ARGUMENT when the address cannot be had.
   absl::Status Listen(const std::string& address);
@@ -61,6 +68,9 @@ class Metrics {
   prometheus::Counter& masked_weight_;
   prometheus::Family<prometheus::Gauge>& policy_info_;
   prometheus::Family<prometheus::Gauge>& masked_experts_;
+  prometheus::Counter& policy_reload_failures_;
+  prometheus::Family<prometheus::Gauge>& certificate_expiry_;
+  prometheus::Counter& certificate_reload_failures_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_;
   prometheus::Histogram& end_to_end_;
@@ -68,6 +78,9 @@ class Metrics {
   prometheus::Histogram& iteration_tokens_;
   std::unique_ptr<prometheus::Exposer> exposer_;
   int32_t port_ = 0;
+  std::mutex policies_mutex_;
+  // The series of the snapshot in force.
+  std::vector<std::pair<prometheus::Family<prometheus::Gauge>*, prometheus::Gauge*>> policies_;
 };
 
 }  // namespace monet::server

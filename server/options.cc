@@ -36,12 +36,31 @@ bool IsLoopback(const ListenAddress& address) {
          address.host.find_first_not_of("0123456789.") == std::string::npos;
 }
 
+namespace {
+
+absl::Status CheckTls(const ServerOptions& options) {
+  if (options.tls_cert.empty() != options.tls_key.empty()) {
+    return InvalidArgument("tls_cert and tls_key belong together, {} is missing",
+                           options.tls_cert.empty() ? "tls_cert" : "tls_key");
+  }
+  if (!options.tls_client_ca.empty() && options.tls_cert.empty()) {
+    return InvalidArgument("tls_client_ca needs tls_cert and tls_key");
+  }
+  if (options.tls_client_auth == "optional" && options.tls_client_ca.empty()) {
+    return InvalidArgument("tls_client_auth: optional needs tls_client_ca");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status CheckOptions(const ServerOptions& options) {
   if (options.model.empty()) return InvalidArgument("--model DIR is required");
   if (options.max_step_tokens < options.max_running) {
     return InvalidArgument("max_step_tokens is {}, less than max_running, which is {}",
                            options.max_step_tokens, options.max_running);
   }
+  MONET_RETURN_IF_ERROR(CheckTls(options));
   MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(options.listen));
   if (options.tenants.empty() && !options.keys.empty()) {
     return InvalidArgument("--keys is given without --tenants: a key is a tenant's");

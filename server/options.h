@@ -23,7 +23,13 @@ struct ServerOptions {
   std::string usage_log;                       // file of JSON lines, "-" for stdout; empty: none
   // What a mandatory policy that cannot be had does: "unready" or "refuse_tenant".
   std::string on_unresolved_mandatory = "unready";
-  bool allow_anonymous = false;                // serve callers without a key off loopback
+  std::string health_listen;                         // plaintext, health only; empty: none
+  std::filesystem::path tls_cert;                    // PEM; empty: plaintext
+  std::filesystem::path tls_key;                     // PEM
+  std::filesystem::path tls_client_ca;               // PEM; empty: clients need no certificate
+  std::string tls_client_auth = "require";           // or optional
+  std::chrono::milliseconds reload_interval{10000};  // 0: only on request
+  bool allow_anonymous = false;                      // serve callers without a key off loopback
   int32_t threads = 0;                         // computing threads; 0: from cgroup and affinity
   int64_t kv_tokens = 0;                       // tokens of key/value cache; 0: from memory
   int32_t max_running = 32;                    // sequences in one step

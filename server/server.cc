@@ -42,6 +42,19 @@ void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetMaxSendMessageSize(static_cast<int>(limits::kMaxResponseBytes));
 }
 
+std::string TenantSummary(const TenantSet& set) {
+  return fmt::format("{} tenants, {} keys", set.tenants().size(), set.keys().size());
+}
+
+TlsPaths TlsPathsOf(const ServerOptions& options) {
+  return {options.tls_cert, options.tls_key, options.tls_client_ca};
+}
+
+Certificates::ClientAuth ClientAuthOf(const ServerOptions& options) {
+  return options.tls_client_auth == "optional" ? Certificates::ClientAuth::kOptional
+                                               : Certificates::ClientAuth::kRequired;
+}
+
 std::string WithPort(const std::string& text, int32_t port) {
   return text.substr(0, text.rfind(':') + 1) + std::to_string(port);
 }
@@ -64,7 +77,30 @@ absl::Status Server::Listen() {
   }
   MONET_RETURN_IF_ERROR(metrics_.Listen(options_.metrics_listen));
   metrics_address_ = WithPort(options_.metrics_listen, metrics_.port());
+  MONET_RETURN_IF_ERROR(LoadCertificates());
+  if (!options_.health_listen.empty()) {
+    health_port_ = std::make_unique<HealthPort>(ServiceNames());
+    MONET_RETURN_IF_ERROR(health_port_->Listen(options_.health_listen));
+  }
   return ListenGrpc();
+}
+
+absl::Status Server::LoadCertificates() {
+  if (options_.tls_cert.empty()) return absl::OkStatus();
+  const auto observer = [this](const TlsFiles& files) {
+    metrics_.SetCertificateExpiry("server", files.chain.not_after);
+    if (!files.client_ca.empty()) {
+      metrics_.SetCertificateExpiry("client_ca", files.client_cas.not_after);
+    }
+  };
+  MONET_ASSIGN_OR_RETURN(
+      certificates_, Certificates::Load(TlsPathsOf(options_), ClientAuthOf(options_), observer));
+  reloads_.Register("certificates", certificates_->Summary(), [this](ReloadTrigger trigger) {
+    auto outcome = certificates_->Reload(trigger);
+    if (!outcome.ok()) metrics_.CountCertificateReloadFailure();
+    return outcome;
+  });
+  return absl::OkStatus();
 }
 
 absl::Status Server::ListenGrpc() {
@@ -86,7 +122,9 @@ absl::Status Server::ListenGrpc() {
   grpc::ServerBuilder builder;
   SetLimits(&builder);
   int port = 0;
-  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(
+      options_.listen,
+      certificates_ ? certificates_->credentials() : grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(generation_.get());
   builder.RegisterService(policy_.get());
   builder.RegisterService(expert_.get());
@@ -113,7 +151,30 @@ absl::Status Server::Load() {
       tenants_.get(), model_->policies.get(), &tenant_metrics_,
       [this](const auto& unresolved) { TakeUnresolved(unresolved); });
   tenant_watcher_->Start(kTenantPoll);
+  if (!options_.policies.empty()) {
+    policy_reload_ =
+        std::make_unique<PolicyReload>(options_.policies, model_->policies.get(), &metrics_);
+    reloads_.Register("policies", PolicySummary(*model_->policies->Current()),
+                      [this](ReloadTrigger trigger) { return ReloadPolicies(trigger); });
+  }
+  if (!options_.tenants.empty()) {
+    reloads_.Register("tenants", TenantSummary(*tenants_->Current()),
+                      [this](ReloadTrigger) { return ReloadTenants(); });
+  }
+  reloads_.Watch(options_.reload_interval);
   return absl::OkStatus();
+}
+
+absl::StatusOr<ReloadOutcome> Server::ReloadPolicies(ReloadTrigger trigger) {
+  auto outcome = policy_reload_->Run(trigger);
+  if (outcome.ok() && outcome->changed) tenant_watcher_->PoliciesChanged();
+  return outcome;
+}
+
+absl::StatusOr<ReloadOutcome> Server::ReloadTenants() {
+  const bool read = tenant_watcher_->ReloadIfChanged();
+  MONET_RETURN_IF_ERROR(tenant_watcher_->last());
+  return ReloadOutcome{read, TenantSummary(*tenants_->Current())};
 }
 
 void Server::TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved) {
@@ -121,7 +182,7 @@ void Server::TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved) {
   if (!unresolved.empty()) {
     spdlog::error("{}: {}", unready ? "not ready" : "refusing calls", Describe(unresolved));
   }
-  health_.SetServing(!unready);
+  SetServing(!unready);
   std::function<void()> then;
   {
     const std::lock_guard lock(ready_mutex_);
@@ -142,12 +203,19 @@ void Server::WhenReady(std::function<void()> then) {
   then();
 }
 
-absl::Status Server::ReloadTenants() { return tenant_watcher_->Reload(); }
+std::string Server::health_address() const {
+  return health_port_ == nullptr ? "" : health_port_->address();
+}
+
+void Server::SetServing(bool serving) {
+  health_.SetServing(serving);
+  if (health_port_ != nullptr) health_port_->SetServing(serving);
+}
 
 bool Server::Drain() {
   const Clock::time_point deadline = Clock::now() + options_.drain_timeout;
   if (tenant_watcher_ != nullptr) tenant_watcher_->Stop();
-  health_.SetServing(false);
+  SetServing(false);
   admission_.StartDrain();
   // The gate is shut, so whoever is inside finishes by itself; the engine's own drain would refuse
   // those that are still on their way to it.
@@ -165,13 +233,15 @@ void Server::Shutdown() {
     generation_.reset();
     return;
   }
+  reloads_.Stop();
   if (tenant_watcher_ != nullptr) tenant_watcher_->Stop();
   admission_.StartDrain();
-  health_.SetServing(false);
+  SetServing(false);
   // Cancels what is left; the engine then ends those calls within a step.
   grpc_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
   admission_.WaitEmpty(Clock::time_point::max());
   health_.Stop();
+  health_port_.reset();
   ingress_.reset();
   stalled_streams_.reset();
   metrics_.SetEngine(nullptr, 0);

@@ -12,13 +12,17 @@
 
 #include "runtime/base/status.h"
 #include "server/admission.h"
+#include "server/certificates.h"
 #include "server/expert_service.h"
 #include "server/generation_service.h"
 #include "server/health.h"
+#include "server/health_port.h"
 #include "server/ingress.h"
 #include "server/metrics.h"
 #include "server/options.h"
+#include "server/policy_reload.h"
 #include "server/policy_service.h"
+#include "server/reloads.h"
 #include "server/serving_model.h"
 #include "server/stalled_streams.h"
 #include "server/tenant_metrics.h"
@@ -33,17 +37,13 @@ class Server {
   // Ends everything at once; calls inside end with UNAVAILABLE or CANCELLED.
   ~Server();
 
-  // Takes both ports. From here on health answers NOT_SERVING and calls get UNAVAILABLE.
+  // Takes the ports. From here on health answers NOT_SERVING and calls get UNAVAILABLE.
   // Errors: INVALID_ARGUMENT when an address cannot be had.
   absl::Status Listen();
   // Loads the model and opens the gate. Errors: of the checkpoint, the policies or the settings.
   absl::Status Load();
   // After Load. Calls it once: now, or when every mandatory policy can be had, on another thread.
   void WhenReady(std::function<void()> then);
-  // After Load; thread-safe. Reads tenants and keys again, as they are also read when they change.
-  // Errors: INVALID_ARGUMENT naming file, line and key; what was in force stays so.
-  absl::Status ReloadTenants();
-
   // NOT_SERVING, new calls UNAVAILABLE, calls inside finish until options.drain_timeout, then are
   // ended with UNAVAILABLE. True when none had to be.
   bool Drain();
@@ -51,17 +51,25 @@ class Server {
   // After Listen: the addresses with the real ports.
   const std::string& grpc_address() const { return grpc_address_; }
   const std::string& metrics_address() const { return metrics_address_; }
+  // Empty unless options.health_listen is given.
+  std::string health_address() const;
   // After Load.
   const ServingModel& model() const { return *model_; }
 
  private:
   absl::Status ListenGrpc();
+  absl::Status LoadCertificates();
+  void SetServing(bool serving);
+  absl::StatusOr<ReloadOutcome> ReloadPolicies(ReloadTrigger trigger);
+  absl::StatusOr<ReloadOutcome> ReloadTenants();
   void Shutdown();
   void TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved);
 
   const ServerOptions options_;
   Metrics metrics_;
   TenantMetrics tenant_metrics_;
+  Reloads reloads_;
+  std::unique_ptr<Certificates> certificates_;  // null: plaintext
   Admission admission_;
   std::unique_ptr<TenantRegistry> tenants_;
   TenantQuotas quotas_;
@@ -70,11 +78,13 @@ class Server {
   std::unique_ptr<ServingModel> model_;
   std::unique_ptr<TenantWatcher> tenant_watcher_;
   std::mutex ready_mutex_;
-  bool ready_ = false;                // under ready_mutex_
-  std::function<void()> when_ready_;  // under ready_mutex_; null once called
+  bool ready_ = false;                           // under ready_mutex_
+  std::function<void()> when_ready_;             // under ready_mutex_; null once called
+  std::unique_ptr<PolicyReload> policy_reload_;  // null without policies
   std::unique_ptr<Ingress> ingress_;
   std::unique_ptr<StalledStreams> stalled_streams_;
   HealthService health_;
+  std::unique_ptr<HealthPort> health_port_;  // null: none
   ServiceContext context_;
   std::unique_ptr<GenerationService> generation_;
   std::unique_ptr<PolicyService> policy_;

@@ -105,7 +105,9 @@ absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int3
 }
 
 absl::StatusOr<std::unique_ptr<TenantRegistry>> LoadTenants(const ServerOptions& options) {
-  return TenantRegistry::Load({options.tenants, options.keys});
+  return TenantRegistry::Load({.tenants = options.tenants,
+                               .keys = options.keys,
+                               .client_certificates = !options.tls_client_ca.empty()});
 }
 
 absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(

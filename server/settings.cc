@@ -62,6 +62,22 @@ const std::vector<Setting>& Settings() {
             "What happens while a tenant's mandatory policy cannot be had: the server says that it "
             "is not ready, or serves the other tenants. That tenant's calls are refused either "
             "way."),
+      Path("tls_cert", "FILE", &O::tls_cert,
+           "PEM file with the server's certificate and those that issued it: gRPC speaks TLS only. "
+           "Needs tls_key."),
+      Path("tls_key", "FILE", &O::tls_key, "PEM file with the private key of tls_cert."),
+      Path("tls_client_ca", "FILE", &O::tls_client_ca,
+           "PEM file with the authorities whose client certificates are accepted; needs tls_cert. "
+           "Without it clients are not asked for certificates."),
+      OneOf("tls_client_auth", "WORD", {"require", "optional"}, &O::tls_client_auth,
+            "With tls_client_ca: whether a client may come without a certificate. One that does "
+            "not verify is never accepted."),
+      Text("health_listen", "ADDR", &O::health_listen,
+           "Another address that serves grpc.health.v1 alone, without TLS, for Kubernetes' probes; "
+           "HOST:PORT, [IPV6]:PORT or unix:PATH.",
+           "", CheckAddress),
+      Seconds("reload_interval", {0, 86400}, &O::reload_interval,
+              "How often policies and certificates are looked at for changes; 0: never."),
       Switch("allow_anonymous", &O::allow_anonymous,
              "Serve callers without a key on an address that other machines can reach."),
       Text("model_name", "NAME", &O::model_name, "Name of the model in the API.",

@@ -30,17 +30,32 @@ absl::Status TenantWatcher::Reload() {
   return status;
 }
 
+bool TenantWatcher::ReloadIfChanged() {
+  const auto status = tenants_->ReloadIfChanged();
+  if (status) Note(*status);
+  return status.has_value();
+}
+
+absl::Status TenantWatcher::last() const {
+  const std::lock_guard lock(mutex_);
+  return last_;
+}
+
 void TenantWatcher::Run(std::chrono::milliseconds interval) {
   std::unique_lock lock(mutex_);
   while (!stopped_.wait_for(lock, interval, [this] { return stopping_; })) {
     lock.unlock();
-    if (const auto status = tenants_->ReloadIfChanged()) Note(*status);
+    ReloadIfChanged();
     lock.lock();
   }
 }
 
 void TenantWatcher::Note(const absl::Status& status) {
   metrics_->CountReload(status.ok());
+  {
+    const std::lock_guard lock(mutex_);
+    last_ = status;
+  }
   if (!status.ok()) {
     spdlog::error("tenants not reloaded, the last good ones stay in force: {}", Message(status));
     return;

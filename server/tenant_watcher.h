@@ -38,6 +38,10 @@ class TenantWatcher {
 
   // Thread-safe. Reads the files now. Errors: as TenantRegistry::Reload.
   absl::Status Reload();
+  // Thread-safe. The same when a file has changed; says whether one had.
+  bool ReloadIfChanged();
+  // Thread-safe. Of the last reload; OK before the first.
+  absl::Status last() const;
   // Thread-safe. The policies in force are others.
   void PoliciesChanged() { Resolve(); }
 
@@ -52,7 +56,8 @@ class TenantWatcher {
   const OnResolved on_resolved_;
   std::mutex resolve_mutex_;  // one resolution at a time
   bool resolving_ = false;    // under resolve_mutex_: between Start and Stop
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  absl::Status last_;  // under mutex_
   std::condition_variable stopped_;
   bool stopping_ = false;  // under mutex_
   std::thread thread_;

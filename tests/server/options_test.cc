@@ -72,14 +72,49 @@ TEST(CommandLine, VersionIsTheOneOfTheVersionFile) {
 }
 
 TEST(CommandLine, SetsEverySetting) {
-  const auto command = Parse({"--model",           "m",       "--policies",       "p",
-                              "--listen",          "[::1]:0", "--metrics-listen", "127.0.0.1:9",
-                              "--model-name",      "n",       "--threads",        "3",
-                              "--kv-tokens",       "4096",    "--max-running",    "4",
-                              "--max-queue",       "5",       "--mask-slots",     "6",
-                              "--max-step-tokens", "7",       "--step-target-ms", "8",
-                              "--drain-timeout",   "9",       "--log-level",      "warn",
-                              "--stall-timeout",   "10",      "--allow-anonymous"});
+  const auto command = Parse({"--model",
+                              "m",
+                              "--policies",
+                              "p",
+                              "--listen",
+                              "[::1]:0",
+                              "--metrics-listen",
+                              "127.0.0.1:9",
+                              "--model-name",
+                              "n",
+                              "--threads",
+                              "3",
+                              "--kv-tokens",
+                              "4096",
+                              "--max-running",
+                              "4",
+                              "--max-queue",
+                              "5",
+                              "--mask-slots",
+                              "6",
+                              "--max-step-tokens",
+                              "7",
+                              "--step-target-ms",
+                              "8",
+                              "--drain-timeout",
+                              "9",
+                              "--log-level",
+                              "warn",
+                              "--stall-timeout",
+                              "10",
+                              "--allow-anonymous",
+                              "--tls-cert",
+                              "c",
+                              "--tls-key",
+                              "k",
+                              "--tls-client-ca",
+                              "a",
+                              "--tls-client-auth",
+                              "optional",
+                              "--health-listen",
+                              "[::]:1",
+                              "--reload-interval",
+                              "0"});
   ASSERT_TRUE(command.ok()) << Message(command.status());
   const ServerOptions& o = command->options;
   EXPECT_EQ(o.model, "m");
@@ -98,6 +133,25 @@ TEST(CommandLine, SetsEverySetting) {
   EXPECT_EQ(o.stall_timeout, std::chrono::seconds(10));
   EXPECT_EQ(o.log_level, "warn");
   EXPECT_TRUE(o.allow_anonymous);
+  EXPECT_EQ(o.tls_cert, "c");
+  EXPECT_EQ(o.tls_key, "k");
+  EXPECT_EQ(o.tls_client_ca, "a");
+  EXPECT_EQ(o.tls_client_auth, "optional");
+  EXPECT_EQ(o.health_listen, "[::]:1");
+  EXPECT_EQ(o.reload_interval, std::chrono::seconds(0));
+}
+
+TEST(CommandLine, TlsSettingsBelongTogether) {
+  EXPECT_THAT(ErrorOf({"--model", "m", "--tls-cert", "c"}), HasSubstr("tls_key is missing"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--tls-key", "k"}), HasSubstr("tls_cert is missing"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--tls-client-ca", "a"}), HasSubstr("needs tls_cert"));
+  EXPECT_THAT(ErrorOf({"--model", "m", "--tls-cert", "c", "--tls-key", "k", "--tls-client-auth",
+                       "optional"}),
+              HasSubstr("needs tls_client_ca"));
+  // Certificates alone let in whoever the authority knows: that is not a decision to serve them.
+  EXPECT_THAT(ErrorOf({"--model", "m", "--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",
+                       "--listen", "0.0.0.0:1"}),
+              HasSubstr("--allow-anonymous"));
 }
 
 TEST(CommandLine, RefusesBadValues) {
