@@ -106,6 +106,7 @@ absl::Status EngineCall::Submit() {
   request.cache_domain = tenant.cache_domain;
   request.weight = tenant.weight;
   request.max_mask_slots = static_cast<int32_t>(tenant.limits.distinct_masks.value_or(0));
+  request.shadow = ResolveShadow(*snapshot, tenant);
   request.deadline = deadline_;
   generating_ = request.kind == EngineRequest::Kind::kGenerate;
   if (generating_) {

@@ -98,6 +98,19 @@ absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot, con
   return ResolveMask(snapshot, choice.policies, choice.experts, std::move(mandatory));
 }
 
+std::shared_ptr<const ExpertMask> ResolveShadow(const PolicySnapshot& snapshot,
+                                                const Tenant& tenant) {
+  std::vector<PolicyPointer> policies;
+  for (const PolicyReference& reference : tenant.shadow) {
+    if (auto policy = snapshot.Find(reference.ToString()); policy.ok()) {
+      policies.push_back(*std::move(policy));
+    }
+  }
+  if (policies.empty()) return nullptr;
+  const auto shadow = ResolveMask(snapshot, {}, {}, std::move(policies));
+  return shadow.ok() ? shadow->mask : nullptr;
+}
+
 bool IsMandatory(const PolicySnapshot& snapshot, const Tenant& tenant, const Policy& policy) {
   return std::any_of(tenant.require.begin(), tenant.require.end(),
                      [&](const PolicyReference& reference) {

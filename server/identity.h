@@ -35,6 +35,11 @@ absl::StatusOr<Identity> Authenticate(const TenantRegistry& tenants,
 absl::StatusOr<ResolvedMask> ResolveCallMask(const PolicySnapshot& snapshot, const Tenant& tenant,
                                              const MaskChoice& choice);
 
+// What the tenant's shadow policies would remove together, to be measured beside a call; null when
+// it has none or none of them can be had, since measuring never stands in a call's way.
+std::shared_ptr<const ExpertMask> ResolveShadow(const PolicySnapshot& snapshot,
+                                                const Tenant& tenant);
+
 // Finds a policy for the tenant: NOT_FOUND also for one that is there but that it neither may name
 // nor always runs under. Errors name the field "policy", as PolicySnapshot::Find.
 absl::StatusOr<std::shared_ptr<const Policy>> FindVisible(const PolicySnapshot& snapshot,

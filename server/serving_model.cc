@@ -133,6 +133,7 @@ absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
   limits.max_sequences = options.max_running;
   limits.max_context = config.max_context;
   limits.mask_slots = options.mask_slots;
+  limits.shadow_slots = options.tenants.empty() ? 0 : limits::kShadowSlots;
   const int64_t token_bytes = KvBytesPerToken(config);
   MONET_ASSIGN_OR_RETURN(limits.kv_blocks,
                          KvBlocks(options.kv_tokens, config.max_context, limits.block_size,

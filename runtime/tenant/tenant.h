@@ -36,7 +36,7 @@ struct Tenant {
   std::vector<PolicyReference> require;  // in force on every call
   bool allow_all = false;                // may name every policy
   std::vector<PolicyReference> allow;    // may name these, when not all
-  std::vector<PolicyReference> shadow;   // to be measured, not applied; empty in this version
+  std::vector<PolicyReference> shadow;   // measured together, not applied
   bool explicit_masks = false;           // may give explicit experts
   std::vector<std::string> subjects;     // of client certificates
   TenantLimits limits;

@@ -7,7 +7,8 @@
 //     require: [no-insults@1]     always on; name, name@version or name@sha256:…
 //     allow: [no-python]          may be asked for; the same forms, or the word all. Default: none
 //     explicit_masks: false       may give explicit experts. Default: false
-//     shadow: []                  measured, not applied: not implemented, refused unless empty
+//     shadow: []                  policies that are measured and not applied: how much routing
+//                                 weight they would remove together. Never one of require
 //     subjects: ["CN=acme"]       client certificates that are this tenant's
 //     cache_domain: acme          whose cached prefixes it shares. Default: its name
 //     weight: 1                   share of the machine when tenants compete, 1 to 1000. Default: 1

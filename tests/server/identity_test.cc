@@ -49,6 +49,18 @@ class ResolveCallMaskTest : public ::testing::Test {
   Tenant tenant_ = *OpenTenant();
 };
 
+TEST_F(ResolveCallMaskTest, AShadowIsAllOfItsPoliciesThatCanBeHad) {
+  EXPECT_EQ(ResolveShadow(*snapshot_, tenant_), nullptr);
+  tenant_.shadow = {*PolicyReference::Parse("missing")};
+  EXPECT_EQ(ResolveShadow(*snapshot_, tenant_), nullptr);
+  tenant_.shadow = {*PolicyReference::Parse("always"), *PolicyReference::Parse("missing"),
+                    *PolicyReference::Parse("other@1")};
+  const auto shadow = ResolveShadow(*snapshot_, tenant_);
+  ASSERT_NE(shadow, nullptr);
+  EXPECT_EQ(shadow->removed(), 8);
+  EXPECT_TRUE(ResolveCallMask(*snapshot_, tenant_, {})->mask->empty());
+}
+
 TEST_F(ResolveCallMaskTest, AnonymousMayDoEverything) {
   const auto mask = ResolveCallMask(*snapshot_, tenant_, {{"other"}, {{.router = 0, .ids = {5}}}});
   ASSERT_TRUE(mask.ok()) << Message(mask.status());
