@@ -51,10 +51,12 @@ class ResolveCallMaskTest : public ::testing::Test {
 
 TEST_F(ResolveCallMaskTest, AShadowIsAllOfItsPoliciesThatCanBeHad) {
   EXPECT_EQ(ResolveShadow(*snapshot_, tenant_), nullptr);
-  tenant_.shadow = {*PolicyReference::Parse("missing")};
+  tenant_.shadow.resize(1);
+  ASSERT_TRUE(PolicyReference::Parse("missing", &tenant_.shadow[0]));
   EXPECT_EQ(ResolveShadow(*snapshot_, tenant_), nullptr);
-  tenant_.shadow = {*PolicyReference::Parse("always"), *PolicyReference::Parse("missing"),
-                    *PolicyReference::Parse("other@1")};
+  tenant_.shadow.resize(3);
+  ASSERT_TRUE(PolicyReference::Parse("always", &tenant_.shadow[1]));
+  ASSERT_TRUE(PolicyReference::Parse("other@1", &tenant_.shadow[2]));
   const auto shadow = ResolveShadow(*snapshot_, tenant_);
   ASSERT_NE(shadow, nullptr);
   EXPECT_EQ(shadow->removed(), 8);
