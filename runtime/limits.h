@@ -89,7 +89,7 @@ inline constexpr size_t kMaxSettingBytes = 4096;          // text of one setting
 inline constexpr size_t kStreamOutboxMessages = 64;       // written by the engine, not yet sent
 inline constexpr size_t kStreamOutboxBytes = 4 << 20;  // of those messages, but for the last step's
 inline constexpr size_t kActivationMessageBytes = 1 << 20;  // activations in a message of a stream
-inline constexpr int32_t kShadowSlots = 4;                // distinct shadows measured at a time
+inline constexpr int32_t kShadowSlots = 4;                  // distinct shadows measured at a time
 inline constexpr size_t kMaxPolicyMetrics = 256;            // policies with their own time series
 inline constexpr size_t kMaxTenantMetrics = 256;            // tenants with their own time series
 

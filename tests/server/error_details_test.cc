@@ -264,7 +264,10 @@ class ErrorDetails : public ::testing::Test {
   const std::unique_ptr<TenantRegistry> tenants_ = *TenantRegistry::Load({});
   TenantQuotas quotas_;
   UsageMetrics usage_metrics_{metrics_.registry(), metrics_.labels()};
-  const ServiceContext context_{&admission_, &ingress_, &metrics_, &stalled_streams_,
+  const ServiceContext context_{&admission_,
+                                &ingress_,
+                                &metrics_,
+                                &stalled_streams_,
                                 {tenants_.get(), &quotas_, {&usage_metrics_}}};
   GenerationService generation_{context_};
   PolicyService policy_{context_};

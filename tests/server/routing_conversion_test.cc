@@ -10,6 +10,7 @@
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
 #include "server/request_conversion.h"
+#include "tests/server/demo_tokenizer.h"
 
 namespace monet::server {
 namespace {
@@ -36,7 +37,7 @@ std::string Refusal(absl::StatusOr<CallInput> (*convert)(const Request&, const S
                     const Request& request, const std::string& field) {
   auto input = convert(request, TestShape());
   absl::Status status = input.status();
-  if (input.ok()) status = FitContext(TestShape(), &*input);
+  if (input.ok()) status = FitPrompt(TestShape(), DemoTokenizer(), &*input);
   if (status.ok()) return "";
   EXPECT_EQ(ReasonOf(status).reason, Reason::kInvalidField);
   EXPECT_EQ(FieldOf(status), field);
