@@ -107,6 +107,10 @@ UsageMetrics::UsageMetrics(prometheus::Registry* registry,
                                     "Tokens generated for each tenant.")),
       limited_(CountersOf(registry, labels, "monet_tenant_limited_total",
                           "Calls that a limit of their tenant refused, by limit.")),
+      shadow_weight_(CountersOf(registry, labels, "monet_shadow_routing_weight_total",
+                                "Share of a token's routing weight that the shadow policies of a "
+                                "tenant would remove, summed over the tokens they were measured "
+                                "on.")),
       policy_requests_(CountersOf(registry, labels, "monet_policy_requests_total",
                                   "Finished calls that each policy was applied to.")),
       policy_prompt_tokens_(CountersOf(registry, labels, "monet_policy_prompt_tokens_total",
@@ -138,6 +142,10 @@ void UsageMetrics::Count(const CallRecord& record) {
   generation_tokens_.Add({{"tenant", tenant}}).Increment(generated);
   if (!record.limit.empty()) {
     limited_.Add({{"tenant", tenant}, {"limit", record.limit}}).Increment();
+  }
+  if (record.shadow_weight_share) {
+    shadow_weight_.Add({{"tenant", tenant}})
+        .Increment(*record.shadow_weight_share * (prompt + generated));
   }
   for (const std::string& policy : policies) {
     policy_requests_.Add({{"policy", policy}}).Increment();

@@ -89,6 +89,7 @@ class UsageMetrics {
   Counters& prompt_tokens_;
   Counters& generation_tokens_;
   Counters& limited_;
+  Counters& shadow_weight_;
   Counters& policy_requests_;
   Counters& policy_prompt_tokens_;
   Counters& policy_generation_tokens_;

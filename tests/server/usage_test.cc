@@ -117,6 +117,8 @@ TEST(UsageMetrics, CountsPerTenantAndPolicy) {
   UsageMetrics metrics(&registry, {{"model_name", "demo"}});
   CallRecord record = Record();
   metrics.Count(record);
+  EXPECT_EQ(Sample(&registry, "monet_shadow_routing_weight_total", "tenant", "acme"), 0);
+  record.shadow_weight_share = 0.5;
   record.limit = "concurrent";
   record.code = "RESOURCE_EXHAUSTED";
   metrics.Count(record);
@@ -125,6 +127,8 @@ TEST(UsageMetrics, CountsPerTenantAndPolicy) {
   EXPECT_EQ(Sample(&registry, "monet_tenant_prompt_tokens_total", "tenant", "acme"), 14);
   EXPECT_EQ(Sample(&registry, "monet_tenant_generation_tokens_total", "tenant", "acme"), 10);
   EXPECT_EQ(Sample(&registry, "monet_tenant_limited_total", "limit", "concurrent"), 1);
+  // Of the second call's 12 tokens.
+  EXPECT_EQ(Sample(&registry, "monet_shadow_routing_weight_total", "tenant", "acme"), 6);
   EXPECT_EQ(Sample(&registry, "monet_policy_requests_total", "policy", "no-insults"), 2);
   EXPECT_EQ(Sample(&registry, "monet_policy_prompt_tokens_total", "policy", "no-insults"), 14);
   EXPECT_EQ(Sample(&registry, "monet_policy_generation_tokens_total", "policy", "no-insults"), 10);
