@@ -30,6 +30,8 @@ Command AddModel(CLI::App* root);
 Command AddTokenize(CLI::App* root);
 Command AddDetokenize(CLI::App* root);
 Command AddForward(CLI::App* root);
+Command AddKey(CLI::App* root);
+Command AddTenants(CLI::App* root);
 
 // The whole program: parses, runs, prints errors, returns the exit code.
 int Run(int argc, char** argv);

@@ -52,9 +52,11 @@ void UnaryCall::Begin(grpc::CallbackServerContext* context, const grpc::ByteBuff
   pass_ = *std::move(pass);
   if (const absl::Status status = account_.Enter(*context); !status.ok()) return End(status);
   const bool queued = service_.ingress->TrySubmit(
-      request->Length(), [this, request, response, work = std::move(work)] {
+      request->Length(),
+      [this, request, response, work = std::move(work)] {
         End(work(*pass_.model(), account_.identity(), *request, response));
-      });
+      },
+      account_.tenant_name());
   if (!queued) End(Refuse(Reason::kQueueFull, "too many requests at once"));
 }
 

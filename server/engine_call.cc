@@ -58,8 +58,9 @@ void EngineCall::Begin() {
   if (model.engine->Stats().waiting >= model.engine_options.max_queue) {
     return Complete(QueueFull(model.engine_options.max_queue));
   }
-  if (!service_.ingress->TrySubmit(request_->Length(),
-                                   [self = shared_from_this()] { self->Prepare(); })) {
+  if (!service_.ingress->TrySubmit(
+          request_->Length(), [self = shared_from_this()] { self->Prepare(); },
+          account_.tenant_name())) {
     Complete(Refuse(Reason::kQueueFull, "too many requests at once"));
   }
 }

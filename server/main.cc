@@ -15,8 +15,8 @@
 #include <optional>
 #include <system_error>
 
+#include "runtime/tenant/mandatory_policies.h"
 #include "server/greeting.h"
-#include "server/mandatory_policies.h"
 #include "server/options.h"
 #include "server/server.h"
 #include "server/serving_model.h"

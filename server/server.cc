@@ -107,7 +107,8 @@ absl::Status Server::ListenGrpc() {
   ingress_ =
       std::make_unique<Ingress>(Ingress::Limits{.threads = kIngressThreads,
                                                 .tasks = static_cast<size_t>(options_.max_queue),
-                                                .bytes = limits::kMaxIngressBytes});
+                                                .bytes = limits::kMaxIngressBytes,
+                                                .share = !options_.tenants.empty()});
   stalled_streams_ = std::make_unique<StalledStreams>(options_.stall_timeout);
   context_ = {&admission_,
               ingress_.get(),

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "server/mandatory_policies.h"
+#include "runtime/tenant/mandatory_policies.h"
 
 namespace monet::server {
 

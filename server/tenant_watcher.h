@@ -11,8 +11,8 @@
 
 #include "runtime/base/status.h"
 #include "runtime/policy/registry.h"
+#include "runtime/tenant/mandatory_policies.h"
 #include "runtime/tenant/tenant_registry.h"
-#include "server/mandatory_policies.h"
 #include "server/tenant_metrics.h"
 
 namespace monet::server {

@@ -114,13 +114,18 @@ struct Engine::Impl {
   // With the mutex held. After the dynamic thresholds of Choudhury and Hahne (1998): who has much
   // gets no more, and others' first requests are taken as long as a place is free.
   absl::Status CheckShare(const std::string& tenant, size_t places, size_t free) const {
-    const auto mine = waiting_of.find(tenant);
-    if (!options.share_queue || mine == waiting_of.end()) return absl::OkStatus();
-    if (static_cast<size_t>(mine->second) + places <= free) return absl::OkStatus();
+    // Nothing waits: a call of many places would else never be taken by a small queue.
+    if (!options.share_queue || free == static_cast<size_t>(options.max_queue)) {
+      return absl::OkStatus();
+    }
+    const auto found = waiting_of.find(tenant);
+    const size_t mine = found == waiting_of.end() ? 0 : static_cast<size_t>(found->second);
+    // As if the places were taken one after the other, each by the rule for one.
+    if (mine + places <= free - (places - 1)) return absl::OkStatus();
     return Refuse(Reason::kQueueFull,
                   "the queue is full for this tenant: {} of its requests wait, and no tenant may "
                   "have more than the {} places that are free",
-                  mine->second, free);
+                  mine, free);
   }
 
   void Signal(RequestId id, std::set<RequestId> Inbox::*set) {

@@ -129,7 +129,7 @@ struct EngineOptions {
   std::chrono::milliseconds step_target{100};  // prefill chunk sizes follow it
   int32_t max_bypass = 64;  // younger requests that may overtake a waiting one; see Scheduler
   // No tenant may have more requests waiting than places are free in the queue: alone it gets half
-  // of them, and others who come find some.
+  // of them, and others who come find some. A queue in which nothing waits takes any that fits.
   bool share_queue = false;
 };
 

@@ -21,11 +21,6 @@ constexpr size_t kKeyBytes = 32;
 constexpr size_t kMaxIdBytes = 63;
 constexpr size_t kMaxTimeBytes = 20;
 
-bool IsKeyId(const std::string& text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\'; });
-}
-
 absl::StatusOr<Digest> ReadHash(const YamlView& view) {
   MONET_ASSIGN_OR_RETURN(const std::string text, view.AnyScalar(64));
   Digest digest;
@@ -61,6 +56,12 @@ absl::StatusOr<KeyEntry> ReadKey(const YamlView& view) {
 }
 
 }  // namespace
+
+bool IsKeyId(std::string_view text) {
+  return text.size() <= kMaxIdBytes && std::all_of(text.begin(), text.end(), [](char c) {
+           return c > ' ' && c < 0x7f && c != '"' && c != '\\';
+         });
+}
 
 absl::StatusOr<std::vector<KeyEntry>> ParseKeys(std::string_view yaml) {
   MONET_ASSIGN_OR_RETURN(const YamlNode tree, ParseStrictYaml(yaml, limits::kMaxTenantFileBytes));

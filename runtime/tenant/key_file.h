@@ -37,6 +37,8 @@ absl::StatusOr<std::vector<KeyEntry>> ParseKeys(std::string_view yaml);
 // A new key, "monet_" and 43 characters of base64url. Errors: INTERNAL when the system has no
 // random numbers.
 absl::StatusOr<std::string> NewKey();
+// What an id may be: at most 63 visible ASCII characters without quotes and backslashes.
+bool IsKeyId(std::string_view text);
 Digest HashKey(std::string_view key);
 
 // The entry's index in `keys`; nothing when no entry that is valid at `now` has the key's hash.

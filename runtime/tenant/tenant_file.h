@@ -1,7 +1,7 @@
 // tenants.yaml: who the tenants are and what each may do. No secrets in it.
 //
 //   gateway:                      optional: proxies whose header `monet-tenant` is believed
-//     subjects: ["CN=envoy"]      of their client certificates; see authenticate.h
+//     subjects: ["CN=envoy"]      of their client certificates; see tenant_set.h
 //   tenants:
 //   - name: acme                  [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 bytes; not "other"
 //     require: [no-insults@1]     always on; name, name@version or name@sha256:…

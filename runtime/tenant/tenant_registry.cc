@@ -22,7 +22,47 @@ void AddTo(const absl::StatusOr<std::string>& text, Hasher* hasher) {
   hasher->UpdateU32(text.ok()).UpdateU32(static_cast<uint32_t>(bytes.size())).Update(bytes);
 }
 
+// What the files hold, or why they cannot be read.
+struct FileTexts {
+  absl::StatusOr<std::string> tenants;
+  absl::StatusOr<std::string> keys;
+  Digest digest;
+};
+
+FileTexts ReadTexts(const TenantPaths& paths) {
+  FileTexts texts{ReadOptional(paths.tenants), ReadOptional(paths.keys), {}};
+  Hasher hasher;
+  AddTo(texts.tenants, &hasher);
+  AddTo(texts.keys, &hasher);
+  texts.digest = hasher.Finish();
+  return texts;
+}
+
+absl::StatusOr<std::shared_ptr<const TenantSet>> ParseTexts(const TenantPaths& paths,
+                                                            const FileTexts& texts) {
+  if (paths.tenants.empty()) return TenantSet::Open();
+  if (!texts.tenants.ok()) return At(paths.tenants, texts.tenants.status());
+  if (!texts.keys.ok()) return At(paths.keys, texts.keys.status());
+  auto file = ParseTenants(*texts.tenants);
+  if (!file.ok()) return At(paths.tenants, file.status());
+  std::vector<KeyEntry> keys;
+  if (!paths.keys.empty()) {
+    auto parsed = ParseKeys(*texts.keys);
+    if (!parsed.ok()) return At(paths.keys, parsed.status());
+    keys = *std::move(parsed);
+  }
+  auto set = TenantSet::Make(*std::move(file), std::move(keys));
+  if (!set.ok()) return At(paths.keys, set.status());
+  return set;
+}
+
 }  // namespace
+
+struct TenantRegistry::Content : FileTexts {};
+
+absl::StatusOr<std::shared_ptr<const TenantSet>> ReadTenantSet(const TenantPaths& paths) {
+  return ParseTexts(paths, ReadTexts(paths));
+}
 
 absl::StatusOr<std::unique_ptr<TenantRegistry>> TenantRegistry::Load(const TenantPaths& paths) {
   std::unique_ptr<TenantRegistry> registry(new TenantRegistry(paths));
@@ -37,52 +77,25 @@ std::shared_ptr<const TenantSet> TenantRegistry::Current() const {
 
 absl::Status TenantRegistry::Reload() {
   const std::lock_guard lock(reload_mutex_);
-  return Take(Read());
+  return Take({ReadTexts(paths_)});
 }
 
 std::optional<absl::Status> TenantRegistry::ReloadIfChanged() {
   const std::lock_guard lock(reload_mutex_);
-  const Content content = Read();
+  const Content content{ReadTexts(paths_)};
   if (content.digest == last_read_) return std::nullopt;
   return Take(content);
 }
 
-TenantRegistry::Content TenantRegistry::Read() const {
-  Content content{ReadOptional(paths_.tenants), ReadOptional(paths_.keys), {}};
-  Hasher hasher;
-  AddTo(content.tenants, &hasher);
-  AddTo(content.keys, &hasher);
-  content.digest = hasher.Finish();
-  return content;
-}
-
-absl::StatusOr<std::shared_ptr<const TenantSet>> TenantRegistry::Parse(
-    const Content& content) const {
-  if (paths_.tenants.empty()) return TenantSet::Open();
-  if (!content.tenants.ok()) return At(paths_.tenants, content.tenants.status());
-  if (!content.keys.ok()) return At(paths_.keys, content.keys.status());
-  auto file = ParseTenants(*content.tenants);
-  if (!file.ok()) return At(paths_.tenants, file.status());
-  std::vector<KeyEntry> keys;
-  if (!paths_.keys.empty()) {
-    auto parsed = ParseKeys(*content.keys);
-    if (!parsed.ok()) return At(paths_.keys, parsed.status());
-    keys = *std::move(parsed);
-  }
-  auto set = TenantSet::Make(*std::move(file), std::move(keys));
-  if (!set.ok()) return At(paths_.keys, set.status());
-  if (!(*set)->HasWayIn(paths_.client_certificates)) {
+absl::Status TenantRegistry::Take(const Content& content) {
+  last_read_ = content.digest;
+  MONET_ASSIGN_OR_RETURN(auto next, ParseTexts(paths_, content));
+  if (!next->HasWayIn(paths_.client_certificates)) {
     return InvalidArgument(
         "{}: nobody could be served: there is no key, no client certificate that would be verified "
         "and no tenant anonymous",
         paths_.tenants.filename().string());
   }
-  return set;
-}
-
-absl::Status TenantRegistry::Take(const Content& content) {
-  last_read_ = content.digest;
-  MONET_ASSIGN_OR_RETURN(auto next, Parse(content));
   const std::lock_guard lock(mutex_);
   current_.swap(next);
   return absl::OkStatus();

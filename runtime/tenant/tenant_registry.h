@@ -20,11 +20,14 @@ struct TenantPaths {
   bool client_certificates = false;
 };
 
+// Reads both files once. Errors: INVALID_ARGUMENT naming the file (its name without folders), line
+// and key.
+absl::StatusOr<std::shared_ptr<const TenantSet>> ReadTenantSet(const TenantPaths& paths);
+
 // Thread-safe; readers keep what they got.
 class TenantRegistry {
  public:
-  // Errors: INVALID_ARGUMENT naming the file (its name without folders), line and key, or saying
-  // that nobody could be served.
+  // Errors: those of ReadTenantSet; INVALID_ARGUMENT when nobody could be served.
   static absl::StatusOr<std::unique_ptr<TenantRegistry>> Load(const TenantPaths& paths);
 
   std::shared_ptr<const TenantSet> Current() const;
@@ -37,14 +40,7 @@ class TenantRegistry {
  private:
   explicit TenantRegistry(TenantPaths paths) : paths_(std::move(paths)) {}
 
-  // What the files hold, or why they cannot be read.
-  struct Content {
-    absl::StatusOr<std::string> tenants;
-    absl::StatusOr<std::string> keys;
-    Digest digest;
-  };
-  Content Read() const;
-  absl::StatusOr<std::shared_ptr<const TenantSet>> Parse(const Content& content) const;
+  struct Content;
   absl::Status Take(const Content& content);
 
   const TenantPaths paths_;

@@ -11,115 +11,13 @@
 
 #include "runtime/base/reasons.h"
 #include "runtime/tokenizer/stream_decoder.h"
-#include "tests/engine/hash_model.h"
-#include "tests/engine/recording_sink.h"
+#include "tests/engine/engine_fixture.h"
 
 namespace monet {
 namespace {
 
 using std::chrono::milliseconds;
 using testing::HasSubstr;
-
-constexpr int32_t kVocabulary = 48;
-constexpr MaskShape kShape{.routers = HashModel::kRouters, .experts = HashModel::kExperts};
-
-StepLimits TestLimits() {
-  StepLimits limits;
-  limits.max_tokens = 16;
-  limits.max_logit_rows = 16;
-  limits.max_sequences = 8;
-  limits.max_context = 64;
-  limits.kv_blocks = 64;
-  limits.block_size = 4;
-  limits.mask_slots = 2;
-  return limits;
-}
-
-// No eos: requests run to max_tokens.
-TokenText Letters() {
-  return {.bytes = [](int32_t id) { return std::string_view("abcdefgh").substr(id % 8, 1); }};
-}
-
-EngineRequest Generate(int32_t max_tokens, uint64_t seed = 1) {
-  EngineRequest request;
-  request.prompt_ids = {1, 5, 9};
-  request.max_tokens = max_tokens;
-  request.seed = seed;
-  request.logprobs = true;
-  request.mask = ExpertMask::None(kShape);
-  return request;
-}
-
-std::shared_ptr<const ExpertMask> Mask(uint8_t byte) {
-  return *ExpertMask::FromBitmap(kShape, {byte, byte, byte, byte});
-}
-
-// Lets the test hold the engine's thread inside a step.
-class Gate {
- public:
-  void Close() { Set(true); }
-  void Open() { Set(false); }
-  void Pass() {
-    std::unique_lock lock(mutex_);
-    waiting_ = true;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return !closed_; });
-    waiting_ = false;
-  }
-  void AwaitArrival() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return waiting_; });
-  }
-
- private:
-  void Set(bool closed) {
-    const std::lock_guard lock(mutex_);
-    closed_ = closed;
-    changed_.notify_all();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool closed_ = false;
-  bool waiting_ = false;
-};
-
-class EngineTest : public testing::Test {
- protected:
-  void Start(EngineOptions options = {}, StepLimits limits = TestLimits()) {
-    model = std::make_unique<HashModel>(limits, kVocabulary, [this](int32_t) { gate.Pass(); });
-    engine =
-        std::make_unique<Engine>(model.get(), Letters(), options, [this](const StepReport& report) {
-          EXPECT_GT(report.tokens, 0);
-          ++steps_reported;
-        });
-  }
-  void TearDown() override {
-    gate.Open();
-    engine.reset();
-  }
-
-  std::shared_ptr<RecordingSink> Submit(EngineRequest request, int room = -1) {
-    auto sink = std::make_shared<RecordingSink>();
-    sink->SetRoom(room);
-    const auto id = engine->Submit(std::move(request), sink);
-    EXPECT_TRUE(id.ok()) << Message(id.status());
-    if (id.ok()) last_id = *id;
-    return sink;
-  }
-
-  static absl::StatusCode CodeOf(const std::shared_ptr<RecordingSink>& sink) {
-    EXPECT_TRUE(sink->WaitForEnd());
-    const Record record = sink->record();
-    return record.result ? record.result->status.code() : absl::StatusCode::kUnknown;
-  }
-
-  Gate gate;
-  std::atomic<int64_t> steps_reported = 0;
-  std::unique_ptr<HashModel> model;
-  std::unique_ptr<Engine> engine;
-  Engine::RequestId last_id = 0;
-};
 
 TEST_F(EngineTest, ConcurrentRequestsGetWhatTheyGetAlone) {
   Start();
@@ -167,39 +65,6 @@ TEST_F(EngineTest, AFullQueueRefusesAtOnceAndNamesTheLimit) {
   EXPECT_EQ(engine->Stats().waiting, 2);
   gate.Open();
   for (const auto& sink : {running, first, second}) EXPECT_EQ(CodeOf(sink), absl::StatusCode::kOk);
-}
-
-TEST_F(EngineTest, ASharedQueueKeepsPlacesForOtherTenants) {
-  EngineOptions options;
-  options.max_queue = 8;
-  options.share_queue = true;
-  StepLimits limits = TestLimits();
-  limits.max_sequences = 1;
-  Start(options, limits);
-  gate.Close();
-  const auto running = Submit(Generate(4));
-  gate.AwaitArrival();
-  const auto flood = [&](const char* tenant) {
-    EngineRequest request = Generate(4);
-    request.tenant = tenant;
-    int taken = 0;
-    for (int n = 0; n < 20; ++n) {
-      const auto id = engine->Submit(request, std::make_shared<RecordingSink>());
-      taken += id.ok();
-      if (!id.ok()) {
-        EXPECT_EQ(ReasonOf(id.status()).reason, Reason::kQueueFull);
-      }
-    }
-    return taken;
-  };
-  EXPECT_EQ(flood("a"), 4);
-  EXPECT_EQ(flood("b"), 2);
-  EXPECT_EQ(flood("c"), 1);
-  EXPECT_EQ(flood("d"), 1);
-  EXPECT_EQ(flood("e"), 0);
-  gate.Open();
-  engine->Drain(Clock::time_point::max());
-  EXPECT_EQ(CodeOf(running), absl::StatusCode::kOk);
 }
 
 TEST_F(EngineTest, SamplesOfOneRequestDifferRepeatAndScoreThePromptOnce) {

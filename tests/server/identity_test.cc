@@ -11,7 +11,7 @@
 
 #include "runtime/base/reasons.h"
 #include "runtime/limits.h"
-#include "server/mandatory_policies.h"
+#include "runtime/tenant/mandatory_policies.h"
 
 namespace monet::server {
 namespace {

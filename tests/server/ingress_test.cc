@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <future>
+#include <string>
+#include <vector>
 
 namespace monet::server {
 namespace {
@@ -47,6 +49,36 @@ TEST_F(HeldIngress, CountsTheBytesOfRunningTasks) {
   EXPECT_FALSE(ingress_.TrySubmit(61, [] {}));
   EXPECT_TRUE(ingress_.TrySubmit(60, [] {}));
   EXPECT_FALSE(ingress_.TrySubmit(1, [] {}));
+}
+
+// Alone an owner gets half of the places, and whoever comes later finds one.
+TEST(Ingress, AFloodOfOneOwnerLeavesRoomForOthers) {
+  std::promise<void> started;
+  std::promise<void> release;
+  std::vector<std::string> order;
+  {
+    Ingress ingress({.threads = 1, .tasks = 8, .bytes = 800, .share = true});
+    ASSERT_TRUE(ingress.TrySubmit(0, [&] {
+      started.set_value();
+      release.get_future().wait();
+    }));
+    started.get_future().wait();
+    const auto submit = [&](const std::string& owner, size_t bytes) {
+      return ingress.TrySubmit(
+          bytes, [&order, owner] { order.push_back(owner); }, owner);
+    };
+    int taken = 0;
+    while (submit("flood", 1)) ++taken;
+    EXPECT_EQ(taken, 4);
+    EXPECT_TRUE(submit("quiet", 1));
+    EXPECT_TRUE(submit("other", 300));
+    EXPECT_FALSE(submit("other", 300));  // its bytes would be more than are free
+    EXPECT_TRUE(submit("quiet", 1));
+    release.set_value();
+  }
+  // In turns, not in the order of arrival.
+  EXPECT_EQ(order, (std::vector<std::string>{"flood", "quiet", "other", "flood", "quiet", "flood",
+                                             "flood"}));
 }
 
 TEST(Ingress, GivesBytesBack) {

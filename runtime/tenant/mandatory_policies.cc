@@ -1,6 +1,6 @@
-#include "server/mandatory_policies.h"
+#include "runtime/tenant/mandatory_policies.h"
 
-namespace monet::server {
+namespace monet {
 namespace {
 
 // More are counted, not named: the line goes to a terminal and to the log.
@@ -34,4 +34,4 @@ std::string Describe(const std::vector<UnresolvedPolicy>& unresolved) {
   return text;
 }
 
-}  // namespace monet::server
+}  // namespace monet

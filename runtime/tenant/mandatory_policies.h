@@ -7,7 +7,7 @@
 #include "runtime/policy/registry.h"
 #include "runtime/tenant/tenant_set.h"
 
-namespace monet::server {
+namespace monet {
 
 struct UnresolvedPolicy {
   std::string tenant;
@@ -22,4 +22,4 @@ std::vector<UnresolvedPolicy> FindUnresolved(const TenantSet& tenants,
 // One line for people: "tenant acme requires x@2: policy x@2 is not known; tenant …".
 std::string Describe(const std::vector<UnresolvedPolicy>& unresolved);
 
-}  // namespace monet::server
+}  // namespace monet
