@@ -59,6 +59,14 @@ TEST(TokenBucket, TimeThatRunsBackChangesNothing) {
   EXPECT_EQ(bucket.Level(kStart + seconds(1)), 1);
 }
 
+// A bucket that is looked at often refills as fast as one that is not.
+TEST(TokenBucket, FractionsOfMicrosecondsAreNotLost) {
+  TokenBucket bucket(60000000, kStart);  // one a microsecond
+  EXPECT_EQ(bucket.Take(60000000, kStart), std::nullopt);
+  for (int i = 1; i <= 1000; ++i) bucket.Level(kStart + std::chrono::nanoseconds(900 * i));
+  EXPECT_EQ(bucket.Level(kStart + microseconds(900)), 900);
+}
+
 TEST(TokenBucket, LargestRateDoesNotOverflow) {
   TokenBucket bucket(limits::kMaxPerMinute, kStart);
   EXPECT_EQ(bucket.Take(limits::kMaxPerMinute, kStart), std::nullopt);
