@@ -8,24 +8,9 @@
 #include <string>
 
 #include "cli/exit_status.h"
+#include "runtime/base/write_all.h"
 
 namespace monet::cli {
-namespace {
-
-// Returns 0 or errno.
-int WriteAll(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = write(fd, text.data(), text.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return errno;
-    }
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  return 0;
-}
-
-}  // namespace
 
 Console::Console()
     : stdout_is_terminal_(isatty(STDOUT_FILENO) == 1),

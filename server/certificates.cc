@@ -8,39 +8,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <ctime>
 #include <utility>
+
+#include "runtime/base/write_all.h"
+#include "runtime/tenant/utc_time.h"
 
 namespace monet::server {
 namespace {
 
 constexpr unsigned int kGrpcWatchSeconds = 1;  // the shortest that it takes
 
-std::string UtcTime(int64_t seconds) {
-  const std::time_t time = static_cast<std::time_t>(seconds);
-  std::tm parts = {};
-  gmtime_r(&time, &parts);
-  char text[32];
-  return std::string(text, std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts));
-}
-
-bool WriteAll(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = write(fd, text.data(), text.size());
-    if (written <= 0) return false;
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  return true;
+std::string TimeText(int64_t seconds) {
+  return FormatUtcTime(UtcTime(std::chrono::seconds(seconds)));
 }
 
 void WarnUnlessValid(const char* what, const Validity& validity) {
   const int64_t now = std::time(nullptr);
   if (now > validity.not_after) {
     spdlog::error("{} EXPIRED at {}: clients will refuse to connect", what,
-                  UtcTime(validity.not_after));
+                  TimeText(validity.not_after));
   } else if (now < validity.not_before) {
     spdlog::error("{} is not valid before {}: clients will refuse to connect", what,
-                  UtcTime(validity.not_before));
+                  TimeText(validity.not_before));
   }
 }
 
@@ -61,8 +52,8 @@ class Certificates::MemoryFile {
     // and after: every content gets another one.
     const timespec time = {++generation_, 0};
     const timespec times[2] = {time, time};
-    const bool ok = fd_ >= 0 && next >= 0 && WriteAll(next, text) && futimens(next, times) == 0 &&
-                    dup3(next, fd_, O_CLOEXEC) == fd_;
+    const bool ok = fd_ >= 0 && next >= 0 && WriteAll(next, text) == 0 &&
+                    futimens(next, times) == 0 && dup3(next, fd_, O_CLOEXEC) == fd_;
     if (next >= 0) close(next);
     return ok;
   }
@@ -137,8 +128,8 @@ absl::StatusOr<ReloadOutcome> Certificates::Reload(ReloadTrigger trigger) {
     } else if (const int64_t now = std::time(nullptr);
                current_.chain.Holds(now) && !files->chain.Holds(now)) {
       return InvalidArgument("tls_cert {}: valid from {} to {}, which is not now",
-                             paths_.certificate.string(), UtcTime(files->chain.not_before),
-                             UtcTime(files->chain.not_after));
+                             paths_.certificate.string(), TimeText(files->chain.not_before),
+                             TimeText(files->chain.not_after));
     }
   }
   if (!files) return ReloadOutcome{false, Summary()};
@@ -148,7 +139,7 @@ absl::StatusOr<ReloadOutcome> Certificates::Reload(ReloadTrigger trigger) {
 
 std::string Certificates::Summary() const {
   std::lock_guard lock(mutex_);
-  return fmt::format("{}, valid until {}", current_.subject, UtcTime(current_.chain.not_after));
+  return fmt::format("{}, valid until {}", current_.subject, TimeText(current_.chain.not_after));
 }
 
 }  // namespace monet::server

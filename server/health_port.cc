@@ -43,13 +43,9 @@ absl::Status HealthPort::Listen(const std::string& address) {
   health_.Register(&builder);
   registered_ = true;
   grpc_ = builder.BuildAndStart();
-  MONET_ASSIGN_OR_RETURN(const ListenAddress parsed, ParseListenAddress(address));
-  if (grpc_ == nullptr || (port <= 0 && !parsed.is_unix)) {
-    return InvalidArgument("--health-listen {}: cannot listen there; is the port in use?", address);
-  }
+  MONET_ASSIGN_OR_RETURN(address_,
+                         BoundAddress("--health-listen", address, grpc_ != nullptr, port));
   health_.Start();
-  address_ =
-      parsed.is_unix ? address : address.substr(0, address.rfind(':') + 1) + std::to_string(port);
   return absl::OkStatus();
 }
 

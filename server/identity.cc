@@ -44,7 +44,7 @@ absl::StatusOr<std::vector<PolicyPointer>> MandatoryPolicies(const PolicySnapsho
                                                              const Tenant& tenant) {
   std::vector<PolicyPointer> policies;
   for (const PolicyReference& reference : tenant.require) {
-    auto policy = snapshot.Find(reference.ToString());
+    auto policy = snapshot.Find(reference);
     if (!policy.ok()) {
       return Refuse(Reason::kPolicyUnavailable,
                     "a mandatory policy of this tenant is not available");
@@ -102,7 +102,7 @@ std::shared_ptr<const ExpertMask> ResolveShadow(const PolicySnapshot& snapshot,
                                                 const Tenant& tenant) {
   std::vector<PolicyPointer> policies;
   for (const PolicyReference& reference : tenant.shadow) {
-    if (auto policy = snapshot.Find(reference.ToString()); policy.ok()) {
+    if (auto policy = snapshot.Find(reference); policy.ok()) {
       policies.push_back(*std::move(policy));
     }
   }
@@ -115,7 +115,7 @@ bool IsMandatory(const PolicySnapshot& snapshot, const Tenant& tenant, const Pol
   return std::any_of(tenant.require.begin(), tenant.require.end(),
                      [&](const PolicyReference& reference) {
                        if (!reference.Fits(policy)) return false;
-                       const auto found = snapshot.Find(reference.ToString());
+                       const auto found = snapshot.Find(reference);
                        return found.ok() && (*found)->version == policy.version;
                      });
 }

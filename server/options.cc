@@ -4,8 +4,6 @@
 
 namespace monet::server {
 
-bool IsModelNameCharacter(char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\'; }
-
 absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
   ListenAddress address;
   if (text.starts_with("unix:")) {
@@ -27,6 +25,19 @@ absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
   address.host = host;
   address.port = port;
   return address;
+}
+
+absl::StatusOr<std::string> BoundAddress(std::string_view flag, const std::string& address,
+                                         bool started, int32_t port) {
+  MONET_ASSIGN_OR_RETURN(const ListenAddress parsed, ParseListenAddress(address));
+  if (!started || (port <= 0 && !parsed.is_unix)) {
+    return InvalidArgument("{} {}: cannot listen there; is the port in use?", flag, address);
+  }
+  return parsed.is_unix ? address : WithPort(address, port);
+}
+
+std::string WithPort(const std::string& address, int32_t port) {
+  return address.substr(0, address.rfind(':') + 1) + std::to_string(port);
 }
 
 bool IsLoopback(const ListenAddress& address) {

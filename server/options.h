@@ -60,9 +60,6 @@ struct CommandLine {
 // Errors: INVALID_ARGUMENT with one line for stderr.
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv);
 
-// What a model's name in the API may hold: visible ASCII without quotes and backslashes.
-bool IsModelNameCharacter(char c);
-
 // What no single setting can check: required ones, and that only a loopback address is served
 // without --allow-anonymous while there are no tenants.
 absl::Status CheckOptions(const ServerOptions& options);
@@ -74,6 +71,12 @@ struct ListenAddress {
   bool is_unix = false;  // unix:PATH
 };
 absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text);
+// The address that a listener got: `address` with the real port. Errors: INVALID_ARGUMENT naming
+// `flag` when it could not listen: not `started`, or no port where there should be one.
+absl::StatusOr<std::string> BoundAddress(std::string_view flag, const std::string& address,
+                                         bool started, int32_t port);
+// HOST:PORT with another port.
+std::string WithPort(const std::string& address, int32_t port);
 // True when only this machine can reach it. Names other than "localhost" count as reachable.
 bool IsLoopback(const ListenAddress& address);
 

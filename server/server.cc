@@ -55,10 +55,6 @@ Certificates::ClientAuth ClientAuthOf(const ServerOptions& options) {
                                                : Certificates::ClientAuth::kRequired;
 }
 
-std::string WithPort(const std::string& text, int32_t port) {
-  return text.substr(0, text.rfind(':') + 1) + std::to_string(port);
-}
-
 }  // namespace
 
 Server::Server(const ServerOptions& options)
@@ -131,13 +127,9 @@ absl::Status Server::ListenGrpc() {
   builder.RegisterService(expert_.get());
   health_.Register(&builder);
   grpc_ = builder.BuildAndStart();
-  MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(options_.listen));
-  if (grpc_ == nullptr || (port <= 0 && !address.is_unix)) {
-    return InvalidArgument("--listen {}: cannot listen there; is the port in use?",
-                           options_.listen);
-  }
+  MONET_ASSIGN_OR_RETURN(grpc_address_,
+                         BoundAddress("--listen", options_.listen, grpc_ != nullptr, port));
   health_.Start();
-  grpc_address_ = address.is_unix ? options_.listen : WithPort(options_.listen, port);
   return absl::OkStatus();
 }
 
@@ -160,7 +152,7 @@ absl::Status Server::Load() {
   }
   if (!options_.tenants.empty()) {
     reloads_.Register("tenants", TenantSummary(*tenants_->Current()),
-                      [this](ReloadTrigger) { return ReloadTenants(); });
+                      [this](ReloadTrigger trigger) { return ReloadTenants(trigger); });
   }
   reloads_.Watch(options_.reload_interval);
   return absl::OkStatus();
@@ -172,8 +164,9 @@ absl::StatusOr<ReloadOutcome> Server::ReloadPolicies(ReloadTrigger trigger) {
   return outcome;
 }
 
-absl::StatusOr<ReloadOutcome> Server::ReloadTenants() {
-  const bool read = tenant_watcher_->ReloadIfChanged();
+absl::StatusOr<ReloadOutcome> Server::ReloadTenants(ReloadTrigger trigger) {
+  // The watcher looks by itself, and more often.
+  const bool read = trigger == ReloadTrigger::kRequest && tenant_watcher_->ReloadIfChanged();
   MONET_RETURN_IF_ERROR(tenant_watcher_->last());
   return ReloadOutcome{read, TenantSummary(*tenants_->Current())};
 }

@@ -61,7 +61,7 @@ class Server {
   absl::Status LoadCertificates();
   void SetServing(bool serving);
   absl::StatusOr<ReloadOutcome> ReloadPolicies(ReloadTrigger trigger);
-  absl::StatusOr<ReloadOutcome> ReloadTenants();
+  absl::StatusOr<ReloadOutcome> ReloadTenants(ReloadTrigger trigger);
   void Shutdown();
   void TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved);
 

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "runtime/base/visible_ascii.h"
 #include "runtime/limits.h"
 #include "runtime/model/backend_factory.h"
 #include "server/cpu_budget.h"
@@ -79,7 +80,7 @@ std::string ModelName(const ServerOptions& options) {
   const std::filesystem::path full = std::filesystem::weakly_canonical(options.model, error);
   std::string name = (error ? options.model : full).filename().string();
   // A folder's name may be any bytes; one that is no UTF-8 would spoil every response.
-  std::replace_if(name.begin(), name.end(), std::not_fn(IsModelNameCharacter), '_');
+  std::replace_if(name.begin(), name.end(), std::not_fn(IsNameCharacter), '_');
   name.resize(std::min(name.size(), limits::kMaxModelNameBytes));
   return name.empty() ? "model" : name;
 }

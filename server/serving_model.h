@@ -38,7 +38,7 @@ struct ServingModel {
 };
 
 // The model's name in the API: configured, or the name of its directory with '_' for
-// every byte that IsModelNameCharacter refuses; at most kMaxModelNameBytes.
+// every byte that IsNameCharacter refuses; at most kMaxModelNameBytes.
 std::string ModelName(const ServerOptions& options);
 
 // The cache's size in blocks of `block_size` tokens, from the option or from `memory`, the bytes

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/visible_ascii.h"
 #include "runtime/limits.h"
 #include "server/chat_template.h"
 
@@ -20,7 +21,7 @@ absl::Status CheckMetricsAddress(std::string_view text) {
 }
 
 absl::Status CheckModelName(std::string_view text) {
-  if (!std::all_of(text.begin(), text.end(), IsModelNameCharacter) ||
+  if (!std::all_of(text.begin(), text.end(), IsNameCharacter) ||
       text.size() > limits::kMaxModelNameBytes) {
     return InvalidArgument(
         "must be 1 to {} visible ASCII characters without quotes and backslashes",

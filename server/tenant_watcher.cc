@@ -24,12 +24,6 @@ void TenantWatcher::Stop() {
   resolving_ = false;
 }
 
-absl::Status TenantWatcher::Reload() {
-  const absl::Status status = tenants_->Reload();
-  Note(status);
-  return status;
-}
-
 bool TenantWatcher::ReloadIfChanged() {
   const auto status = tenants_->ReloadIfChanged();
   if (status) Note(*status);

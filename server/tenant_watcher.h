@@ -36,9 +36,7 @@ class TenantWatcher {
   // Idempotent. Afterwards on_resolved is not called any more.
   void Stop();
 
-  // Thread-safe. Reads the files now. Errors: as TenantRegistry::Reload.
-  absl::Status Reload();
-  // Thread-safe. The same when a file has changed; says whether one had.
+  // Thread-safe. Reads the files now if one has changed; says whether one had.
   bool ReloadIfChanged();
   // Thread-safe. Of the last reload; OK before the first.
   absl::Status last() const;

@@ -1,10 +1,10 @@
 #include "runtime/engine/engine_core.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/engine/all_finite.h"
 #include "runtime/engine/request_check.h"
 #include "runtime/limits.h"
 
@@ -38,11 +38,6 @@ size_t RoutingRowsOf(const PlanRows& rows, const Generation& generation) {
     count += generation.WantsRouting(rows.first_position + n) ? 1 : 0;
   }
   return count;
-}
-
-bool AllFinite(std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(),
-                     [](float value) { return std::isfinite(value); });
 }
 
 // Rows of one step, so that their activations stay within limits::kMaxStepActivations.

@@ -1,22 +1,12 @@
 #include "runtime/engine/executor.h"
 
-#include <algorithm>
-#include <cmath>
 #include <exception>
 #include <span>
 
 #include "runtime/base/check.h"
+#include "runtime/engine/all_finite.h"
 
 namespace monet {
-namespace {
-
-bool AllFinite(std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(),
-                     [](float value) { return std::isfinite(value); });
-}
-
-}  // namespace
-
 Executor::Ticket SyncExecutor::Submit(const StepWork& work) {
   result_.status = absl::OkStatus();
   result_.rows.clear();

@@ -162,11 +162,17 @@ absl::StatusOr<std::shared_ptr<const Policy>> PolicySnapshot::Find(std::string_v
         "policy is not a reference; write name, name@version or name@sha256:<64 hexadecimal "
         "digits>");
   }
+  return Find(reference);
+}
+
+absl::StatusOr<std::shared_ptr<const Policy>> PolicySnapshot::Find(
+    const PolicyReference& reference) const {
   if (auto policy = FindIn(policies_, reference)) return policy;
   if (FindIn(foreign_, reference)) {
-    return Refuse(Reason::kPolicyModelMismatch, "policy {} belongs to another model", text);
+    return Refuse(Reason::kPolicyModelMismatch, "policy {} belongs to another model",
+                  reference.ToString());
   }
-  return PolicyUnknown(text);
+  return PolicyUnknown(reference.ToString());
 }
 
 absl::Status PolicyUnknown(std::string_view reference) {

@@ -13,6 +13,7 @@
 
 #include "runtime/base/status.h"
 #include "runtime/policy/policy.h"
+#include "runtime/policy/policy_reference.h"
 
 namespace monet {
 
@@ -36,6 +37,8 @@ class PolicySnapshot {
   // Errors: INVALID_ARGUMENT (malformed), NOT_FOUND, FAILED_PRECONDITION (only for another model).
   // Refusals (runtime/base/reasons.h) that name the field "policy".
   absl::StatusOr<std::shared_ptr<const Policy>> Find(std::string_view reference) const;
+  // The same for one that is parsed.
+  absl::StatusOr<std::shared_ptr<const Policy>> Find(const PolicyReference& reference) const;
 
   // This model's policies, ordered by name, then version.
   const std::vector<std::shared_ptr<const Policy>>& policies() const { return policies_; }

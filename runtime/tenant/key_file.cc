@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "runtime/base/strict_yaml.h"
+#include "runtime/base/visible_ascii.h"
 #include "runtime/limits.h"
 #include "runtime/policy/policy.h"
 
@@ -58,9 +59,7 @@ absl::StatusOr<KeyEntry> ReadKey(const YamlView& view) {
 }  // namespace
 
 bool IsKeyId(std::string_view text) {
-  return text.size() <= kMaxIdBytes && std::all_of(text.begin(), text.end(), [](char c) {
-           return c > ' ' && c < 0x7f && c != '"' && c != '\\';
-         });
+  return text.size() <= kMaxIdBytes && std::all_of(text.begin(), text.end(), IsNameCharacter);
 }
 
 absl::StatusOr<std::vector<KeyEntry>> ParseKeys(std::string_view yaml) {

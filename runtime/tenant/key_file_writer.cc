@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "runtime/base/bounded_file.h"
+#include "runtime/base/write_all.h"
 #include "runtime/limits.h"
 
 namespace monet {
@@ -29,16 +30,6 @@ size_t IndentOf(const std::string& yaml) {
 
 std::string SystemError() { return std::generic_category().message(errno); }
 
-bool WriteAll(int file, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(file, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return true;
-}
-
 // Makes the rename itself last.
 void SyncFolder(const fs::path& folder) {
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -56,7 +47,7 @@ absl::Status ReplaceFile(const fs::path& path, std::string_view bytes, mode_t mo
                                  next.string())
                : InvalidArgument("cannot write {}: {}", next.string(), SystemError());
   }
-  const bool written = fchmod(file, mode) == 0 && WriteAll(file, bytes) && fsync(file) == 0;
+  const bool written = fchmod(file, mode) == 0 && WriteAll(file, bytes) == 0 && fsync(file) == 0;
   const std::string problem = written ? "" : SystemError();
   close(file);
   if (written && rename(next.c_str(), path.c_str()) == 0) {

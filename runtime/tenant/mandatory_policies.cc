@@ -13,7 +13,7 @@ std::vector<UnresolvedPolicy> FindUnresolved(const TenantSet& tenants,
   std::vector<UnresolvedPolicy> unresolved;
   for (const auto& tenant : tenants.tenants()) {
     for (const PolicyReference& reference : tenant->require) {
-      const auto policy = policies.Find(reference.ToString());
+      const auto policy = policies.Find(reference);
       if (policy.ok()) continue;
       unresolved.push_back({tenant->name, reference.ToString(), Message(policy.status())});
     }
