@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "tests/cli/certificates.h"
 #include "tests/cli/fake_server.h"
 #include "tests/cli/run_command.h"
 
@@ -113,11 +112,12 @@ TEST_F(ConnectionTest, AKeyDoesNotCrossANetworkUnencrypted) {
 }
 
 TEST_F(ConnectionTest, TlsChecksBothSides) {
-  const Certificates certificates = MakeCertificates();
-  const std::string ca = Private("ca.pem", certificates.ca);
-  const std::string cert = Private("cert.pem", certificates.client_cert);
-  const std::string cert_key = Private("cert.key", certificates.client_key);
-  FakeServer tls(certificates);
+  const CertificateAuthority authority("test authority");
+  const IssuedCertificate client = authority.Issue({.common_name = "client"});
+  const std::string ca = Private("ca.pem", authority.pem());
+  const std::string cert = Private("cert.pem", client.certificate);
+  const std::string cert_key = Private("cert.key", client.key);
+  FakeServer tls(authority);
   const std::vector<std::string> anonymous = {"--server", tls.address(), "--tls",   "--ca",
                                               ca,         "--key",       "over-tls"};
   std::vector<std::string> known = anonymous;

@@ -323,11 +323,12 @@ grpc::Status FakePolicies::ListPolicies(grpc::ServerContext*,
 
 FakeServer::FakeServer() { Start(grpc::InsecureServerCredentials()); }
 
-FakeServer::FakeServer(const Certificates& certificates) {
+FakeServer::FakeServer(const CertificateAuthority& authority) {
   grpc::SslServerCredentialsOptions options(
       GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_root_certs = certificates.ca;
-  options.pem_key_cert_pairs.push_back({certificates.server_key, certificates.server_cert});
+  options.pem_root_certs = authority.pem();
+  const IssuedCertificate server = authority.Issue({.common_name = "server"});
+  options.pem_key_cert_pairs.push_back({server.key, server.certificate});
   Start(grpc::SslServerCredentials(options));
 }
 

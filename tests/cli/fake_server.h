@@ -17,7 +17,7 @@
 
 #include "monet/v1/generation.grpc.pb.h"
 #include "monet/v1/policy.grpc.pb.h"
-#include "tests/cli/certificates.h"
+#include "tests/server/certificate_writer.h"
 
 namespace monet::cli {
 
@@ -71,7 +71,7 @@ class FakeServer {
  public:
   FakeServer();
   // With TLS, for clients that have a certificate too.
-  explicit FakeServer(const Certificates& certificates);
+  explicit FakeServer(const CertificateAuthority& authority);
   ~FakeServer();
 
   const std::string& address() const { return address_; }

@@ -8,8 +8,6 @@ import collections
 import re
 import struct
 import threading
-import time
-import urllib.request
 
 import grpc
 import pytest
@@ -17,7 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from bad_input_cases import METHODS, table, wire
-from server_process import Server, generate_api
+from server_process import Server, eventually
 from raw_http2 import RawConnection
 
 HEALTHY = {
@@ -78,11 +76,6 @@ class HealthyStream:
         self._channel.close()
 
 
-@pytest.fixture(scope="session")
-def api(tmp_path_factory):
-    return generate_api(tmp_path_factory.mktemp("stubs"))
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     process = Server(tmp_path_factory.mktemp("server"))
@@ -105,30 +98,10 @@ def healthy(api, server):
     stream.stop()
 
 
-def eventually(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def metrics(server):
-    """Samples of the metrics page by name and labels."""
-    url = re.search(r"^  metrics +(\S+)$", server.log.read_text(), re.M).group(1)
-    samples = {}
-    for line in urllib.request.urlopen(url, timeout=10).read().decode().splitlines():
-        if not line.startswith("#"):
-            name, value = line.rsplit(" ", 1)
-            samples[name] = float(value)
-    return samples
-
-
 def calls_by_status(server):
     """Finished calls as {(method, code): count}."""
     counts = collections.Counter()
-    for name, value in metrics(server).items():
+    for name, value in server.metrics().items():
         if name.startswith("monet_grpc_requests_total"):
             labels = dict(re.findall(r'(\w+)="([^"]*)"', name))
             counts[labels["method"], labels["code"]] += int(value)
@@ -136,7 +109,7 @@ def calls_by_status(server):
 
 
 def idle(server):
-    samples = metrics(server)
+    samples = server.metrics()
     return all(sum(v for k, v in samples.items() if k.startswith(name + "{")) == 0
                for name in ("monet_num_requests_running", "monet_num_requests_waiting",
                             "monet_kv_cache_usage_perc"))
@@ -317,7 +290,7 @@ def test_expired_deadline_is_deadline_exceeded(api, server, healthy, name, timeo
             response = api.generation.GenerateStreamResponse.FromString(message)
             assert not response.HasField("finish")
     if timeout != "1n":  # an expired call may end before it reaches the service
-        assert eventually(lambda: calls_by_status(server)[key] == before + 1)
+        assert eventually(lambda: calls_by_status(server)[key] == before + 1, 20)
 
 
 def test_tiny_data_frames(api, server, healthy):
@@ -363,7 +336,7 @@ def test_slow_readers(api, server, healthy):
         finish = api.generation.GenerateStreamResponse.FromString(slow.messages(stream)[-1]).finish
         assert finish.finish_reason == api.generation.FINISH_REASON_LENGTH
     rounds = healthy.rounds
-    assert eventually(lambda: healthy.rounds > rounds + 1)
+    assert eventually(lambda: healthy.rounds > rounds + 1, 20)
     stalled.close()
 
 
@@ -378,10 +351,11 @@ def test_bytes_that_are_not_http2(server, healthy):
 def test_nothing_is_left_behind(api, server, channel, healthy):
     """Runs last: the healthy stream had the same bits every time, and the server is as it was."""
     rounds = healthy.rounds
-    assert eventually(lambda: healthy.rounds > rounds + 1)  # one that began after all of the above
+    # One that began after all of the above.
+    assert eventually(lambda: healthy.rounds > rounds + 1, 20)
     healthy.stop()
     assert healthy.problems == []
     assert healthy.rounds > 5
-    assert eventually(lambda: idle(server)), metrics(server)
+    assert eventually(lambda: idle(server), 20), server.metrics()
     answer = call(channel, METHODS["Generate"], request_bytes(api, METHODS["Generate"], {}))
     assert answer.code == "OK"

@@ -12,12 +12,7 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 
-from server_process import ROOT, Server, generate_api
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    return generate_api(tmp_path_factory.mktemp("stubs"))
+from server_process import ROOT, Server
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +134,7 @@ def test_a_call_outlasts_a_restart(api, quickstart, tmp_path):
         time.sleep(0.2)
         assert not call.done()
         (tmp_path / "second").mkdir()
-        second = Server(tmp_path / "second", listen=first.address, wait=False)
+        second = Server(tmp_path / "second", listen=first.address, started=r"^  grpc ")
         assert call.result().completions[0].token_ids
         assert second.stop() == 0
 

@@ -12,16 +12,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from grpc_status import rpc_status
 
-from server_process import Server, generate_api
+from server_process import Server
 
 PROMPT = "def get_queryset(self):\n    "
 MANY_TOKENS = 480
 SERVICES = ["", "monet.v1.GenerationService", "monet.v1.PolicyService"]
-
-
-@pytest.fixture(scope="session")
-def api(tmp_path_factory):
-    return generate_api(tmp_path_factory.mktemp("stubs"))
 
 
 @pytest.fixture(scope="session")

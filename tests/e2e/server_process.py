@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 from grpc_tools import protoc
 
@@ -31,30 +32,48 @@ def generate_api(out):
     return Modules
 
 
-class Server:
-    """A server process on free ports. With wait=False it may still be loading."""
+def eventually(condition, seconds=15):
+    """Waits until condition() holds; False when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
-    def __init__(self, directory, *arguments, listen="127.0.0.1:0", wait=True):
-        self.log = directory / "out"
-        with open(self.log, "wb") as out:
+
+class Server:
+    """A server process on free ports, which has printed `started` (a regular expression)."""
+
+    def __init__(self, directory, *arguments, listen="127.0.0.1:0", started=r"^ready$"):
+        self.out = directory / "out"
+        self.err = directory / "err"
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(
                 [os.environ["MONET_SERVER_BINARY"], "--model", ROOT / "models/demo",
                  "--policies", ROOT / "policies", "--listen", listen, *arguments],
-                stdout=out, stderr=subprocess.DEVNULL)
-        self.address = self._wait_for(r"^  grpc +(\S+)$").group(1)
-        if wait:
-            self._wait_for(r"^ready$")
+                stdout=out, stderr=err)
+        assert eventually(lambda: self._find(started) or self.ended(), 30)
+        assert not self.ended(), self.err.read_text()
+        self.address = self.printed("grpc")
 
-    def _wait_for(self, pattern):
-        deadline = time.monotonic() + 30
-        while True:
-            found = re.search(pattern, self.log.read_text(), re.M)
-            if found:
-                return found
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+    def _find(self, pattern):
+        return re.search(pattern, self.out.read_text(), re.M)
+
+    def printed(self, name):
+        return self._find(rf"^  {name} +(\S+)$").group(1)
+
+    def ended(self):
+        return self.process.poll() is not None
 
     def stop(self):
-        if self.process.poll() is None:
+        if not self.ended():
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
+
+    def metrics(self):
+        """{sample: value}"""
+        with urllib.request.urlopen(self.printed("metrics"), timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+                for line in lines if line and not line.startswith("#")}

@@ -7,8 +7,7 @@ import subprocess
 
 import pytest
 
-from server_process import ROOT
-from tenants_server import eventually
+from server_process import ROOT, eventually
 
 PAGE = ROOT / "docs/tenants.md"
 BLOCK = re.compile(r"```sh( server| fails)?\n(.*?)```", re.S)

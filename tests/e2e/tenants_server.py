@@ -2,13 +2,7 @@
 says of the API, so that no method or field can be forgotten."""
 
 import hashlib
-import os
-import pathlib
 import re
-import signal
-import subprocess
-import time
-import urllib.request
 
 import grpc
 from google.protobuf import descriptor_pool, message_factory
@@ -19,17 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from grpc_status import rpc_status
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def eventually(condition, seconds=15):
-    """Waits until condition() holds; False when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+import server_process
 
 
 def bearer(key):
@@ -50,46 +34,23 @@ def keys_yaml(keys):
     return "keys:\n" + "".join(entries) if entries else "keys: []\n"
 
 
-class Server:
-    """A server process on free ports with tenants.yaml and keys.yaml in a folder of its own."""
+class Server(server_process.Server):
+    """The same with tenants.yaml and keys.yaml in a folder of its own. With wait=False it has
+    loaded its model and need not be ready."""
 
     def __init__(self, directory, tenants, keys, more=(), wait=True):
         self.tenants = directory / "tenants.yaml"
         self.keys = directory / "keys.yaml"
-        self.out = directory / "out"
-        self.err = directory / "err"
         self.tenants.write_text(tenants)
         self.keys.write_text(keys_yaml(keys))
-        arguments = [os.environ["MONET_SERVER_BINARY"], "--model", ROOT / "models/demo",
-                     "--policies", ROOT / "policies", "--listen", "127.0.0.1:0",
-                     "--tenants", self.tenants, "--keys", self.keys, *more]
-        with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.process = subprocess.Popen(arguments, stdout=out, stderr=err)
-        started = "\nready\n" if wait else "\n  policies "
-        assert eventually(lambda: started in self.out.read_text() or self.ended(), 30)
-        assert not self.ended(), self.err.read_text()
-        self.address = self.printed("grpc")
+        super().__init__(directory, "--tenants", self.tenants, "--keys", self.keys, *more,
+                         started=r"^ready$" if wait else r"^  policies ")
         self.channel = grpc.insecure_channel(
             self.address, options=[("grpc.use_local_subchannel_pool", 1)])
 
-    def printed(self, name):
-        return re.search(rf"^  {name} +(\S+)$", self.out.read_text(), re.M).group(1)
-
-    def ended(self):
-        return self.process.poll() is not None
-
     def stop(self):
         self.channel.close()
-        if not self.ended():
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
-
-    def metrics(self):
-        """{sample: value}"""
-        with urllib.request.urlopen(self.printed("metrics"), timeout=10) as page:
-            lines = page.read().decode().splitlines()
-        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
-                for line in lines if line and not line.startswith("#")}
+        return super().stop()
 
     def metric(self, name, **labels):
         """The sum of the samples that have these labels."""

@@ -8,7 +8,8 @@ import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from tenants_server import Api, Server, bearer, eventually, keys_yaml, reason_of, refusal, replace
+from server_process import eventually
+from tenants_server import Api, Server, bearer, keys_yaml, reason_of, refusal, replace
 
 TENANTS = """
 tenants:
