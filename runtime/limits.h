@@ -84,6 +84,9 @@ inline constexpr size_t kMaxPemBytes = 1 << 20;         // one file of certifica
 inline constexpr int kMaxHealthRequestBytes = 4 << 10;  // one message of the health port
 // Files and folders of one watched directory.
 inline constexpr size_t kMaxWatchedEntries = 4 * kMaxPolicies;
+inline constexpr size_t kMaxAdminRequestBytes = 16 << 10;  // head and body of one admin request
+inline constexpr size_t kMinAdminTokenBytes = 16;
+inline constexpr size_t kMaxAdminTokenBytes = 1024;
 inline constexpr size_t kMaxServerConfigBytes = 1 << 20;  // --config FILE
 inline constexpr size_t kMaxSettingBytes = 4096;          // text of one setting
 inline constexpr size_t kStreamOutboxMessages = 64;       // written by the engine, not yet sent

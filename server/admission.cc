@@ -55,6 +55,11 @@ bool Admission::draining() const {
   return phase_ == Phase::kDraining;
 }
 
+int64_t Admission::inside() const {
+  std::lock_guard lock(mutex_);
+  return inside_;
+}
+
 bool Admission::WaitEmpty(Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   const auto empty = [this] { return inside_ == 0; };

@@ -39,6 +39,8 @@ class Admission {
   // Errors: UNAVAILABLE while loading and while draining.
   absl::StatusOr<Pass> Enter();
   bool draining() const;
+  // Calls inside the gate.
+  int64_t inside() const;
 
   // True when no call is inside, false at the deadline.
   bool WaitEmpty(Clock::time_point deadline);

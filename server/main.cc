@@ -84,6 +84,9 @@ void PrintAddresses(const Server& server) {
   if (!server.health_address().empty()) {
     fmt::print("  {:<12}{}\n", "health", server.health_address());
   }
+  if (!server.admin_address().empty()) {
+    fmt::print("  {:<12}http://{}\n", "admin", server.admin_address());
+  }
 }
 
 // Everything that a start needs but the ports.
@@ -95,6 +98,10 @@ int Check(const ServerOptions& options) {
   if (!options.tls_cert.empty()) {
     const auto tls = ReadTlsFiles({options.tls_cert, options.tls_key, options.tls_client_ca});
     if (!tls.ok()) return BadStart(Message(tls.status()));
+  }
+  if (!options.admin_token_file.empty()) {
+    const auto token = AdminToken::Load(options.admin_token_file);
+    if (!token.ok()) return BadStart(Message(token.status()));
   }
   const auto model = LoadServingModel(options, [](const StepReport&) {});
   if (!model.ok()) return BadStart(Message(model.status()));
@@ -122,6 +129,10 @@ int Run(int argc, char** argv) {
   // Never destroyed: after a drain nothing is left to end but the metrics port, whose threads take
   // two seconds to stop, and after a bad start nothing has begun.
   Server& server = *new Server(options);
+  server.OnDrainAsked([] {
+    spdlog::info("asked to drain");
+    shutdown.Set();
+  });
   absl::Status status = server.Listen();
   if (!status.ok()) return BadStart(Message(status));
   WatchShutdownSignals([](int signal) {

@@ -63,6 +63,19 @@ absl::Status CheckTls(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAdmin(const ServerOptions& options) {
+  if (options.admin_listen.empty()) {
+    if (options.admin_token_file.empty()) return absl::OkStatus();
+    return InvalidArgument("admin_token_file is given without admin_listen");
+  }
+  MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(options.admin_listen));
+  if (IsLoopback(address) || !options.admin_token_file.empty()) return absl::OkStatus();
+  return InvalidArgument(
+      "--admin-listen {} can be reached from other machines; give admin_token_file, or listen on "
+      "127.0.0.1",
+      options.admin_listen);
+}
+
 }  // namespace
 
 absl::Status CheckOptions(const ServerOptions& options) {
@@ -72,6 +85,7 @@ absl::Status CheckOptions(const ServerOptions& options) {
                            options.max_step_tokens, options.max_running);
   }
   MONET_RETURN_IF_ERROR(CheckTls(options));
+  MONET_RETURN_IF_ERROR(CheckAdmin(options));
   MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(options.listen));
   if (options.tenants.empty() && !options.keys.empty()) {
     return InvalidArgument("--keys is given without --tenants: a key is a tenant's");

@@ -24,6 +24,8 @@ struct ServerOptions {
   // What a mandatory policy that cannot be had does: "unready" or "refuse_tenant".
   std::string on_unresolved_mandatory = "unready";
   std::string health_listen;                         // plaintext, health only; empty: none
+  std::string admin_listen;                          // HOST:PORT; empty: no administration
+  std::filesystem::path admin_token_file;            // its credential; empty: loopback only
   std::filesystem::path tls_cert;                    // PEM; empty: plaintext
   std::filesystem::path tls_key;                     // PEM
   std::filesystem::path tls_client_ca;               // PEM; empty: clients need no certificate

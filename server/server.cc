@@ -6,6 +6,8 @@
 #include <grpcpp/server_builder.h>
 #include <spdlog/spdlog.h>
 
+#include <nlohmann/json.hpp>
+
 #include "runtime/limits.h"
 
 namespace monet::server {
@@ -61,6 +63,7 @@ Server::Server(const ServerOptions& options)
     : options_(options),
       metrics_(ModelName(options)),
       tenant_metrics_(metrics_.registry(), metrics_.labels()),
+      health_report_(&admission_, &reloads_),
       usage_metrics_(metrics_.registry(), metrics_.labels()),
       health_(ServiceNames()) {}
 
@@ -78,7 +81,23 @@ absl::Status Server::Listen() {
     health_port_ = std::make_unique<HealthPort>(ServiceNames());
     MONET_RETURN_IF_ERROR(health_port_->Listen(options_.health_listen));
   }
+  MONET_RETURN_IF_ERROR(ListenAdmin());
   return ListenGrpc();
+}
+
+absl::Status Server::ListenAdmin() {
+  if (options_.admin_listen.empty()) return absl::OkStatus();
+  if (!options_.admin_token_file.empty()) {
+    MONET_ASSIGN_OR_RETURN(admin_token_, AdminToken::Load(options_.admin_token_file));
+    reloads_.Register("admin token", "",
+                      [this](ReloadTrigger trigger) { return admin_token_->Reload(trigger); });
+  }
+  AdminActions actions;
+  actions.health = [this] { return health_report_.Describe(); };
+  actions.reloads = &reloads_;
+  actions.drain = on_drain_asked_;
+  admin_ = std::make_unique<AdminListener>(std::move(actions), admin_token_.get());
+  return admin_->Listen(options_.admin_listen);
 }
 
 absl::Status Server::LoadCertificates() {
@@ -140,6 +159,7 @@ absl::Status Server::Load() {
   metrics_.SetEngine([engine = model_->engine.get()] { return engine->Stats(); },
                      model_->step_limits.block_size);
   admission_.Open(model_.get());
+  health_report_.SetModel(model_.get());
   tenant_watcher_ = std::make_unique<TenantWatcher>(
       tenants_.get(), model_->policies.get(), &tenant_metrics_,
       [this](const auto& unresolved) { TakeUnresolved(unresolved); });
@@ -197,6 +217,8 @@ void Server::WhenReady(std::function<void()> then) {
   then();
 }
 
+std::string Server::admin_address() const { return admin_ == nullptr ? "" : admin_->address(); }
+
 std::string Server::health_address() const {
   return health_port_ == nullptr ? "" : health_port_->address();
 }
@@ -204,6 +226,7 @@ std::string Server::health_address() const {
 void Server::SetServing(bool serving) {
   health_.SetServing(serving);
   if (health_port_ != nullptr) health_port_->SetServing(serving);
+  health_report_.SetServing(serving);
 }
 
 bool Server::Drain() {
@@ -240,6 +263,7 @@ void Server::Shutdown() {
   stalled_streams_.reset();
   metrics_.SetEngine(nullptr, 0);
   grpc_.reset();
+  health_report_.SetModel(nullptr);
   tenant_watcher_.reset();
   usage_log_.reset();  // writes what is queued
   model_.reset();

@@ -8,15 +8,18 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/status.h"
+#include "server/admin_listener.h"
 #include "server/admission.h"
 #include "server/certificates.h"
 #include "server/expert_service.h"
 #include "server/generation_service.h"
 #include "server/health.h"
 #include "server/health_port.h"
+#include "server/health_report.h"
 #include "server/ingress.h"
 #include "server/metrics.h"
 #include "server/options.h"
@@ -37,6 +40,8 @@ class Server {
   // Ends everything at once; calls inside end with UNAVAILABLE or CANCELLED.
   ~Server();
 
+  // What the administrator's port calls for a drain, on a thread of its own. Before Listen.
+  void OnDrainAsked(std::function<void()> drain) { on_drain_asked_ = std::move(drain); }
   // Takes the ports. From here on health answers NOT_SERVING and calls get UNAVAILABLE.
   // Errors: INVALID_ARGUMENT when an address cannot be had.
   absl::Status Listen();
@@ -53,12 +58,15 @@ class Server {
   const std::string& metrics_address() const { return metrics_address_; }
   // Empty unless options.health_listen is given.
   std::string health_address() const;
+  // Empty unless options.admin_listen is given.
+  std::string admin_address() const;
   // After Load.
   const ServingModel& model() const { return *model_; }
 
  private:
   absl::Status ListenGrpc();
   absl::Status LoadCertificates();
+  absl::Status ListenAdmin();
   void SetServing(bool serving);
   absl::StatusOr<ReloadOutcome> ReloadPolicies(ReloadTrigger trigger);
   absl::StatusOr<ReloadOutcome> ReloadTenants(ReloadTrigger trigger);
@@ -71,6 +79,7 @@ class Server {
   Reloads reloads_;
   std::unique_ptr<Certificates> certificates_;  // null: plaintext
   Admission admission_;
+  HealthReport health_report_;
   std::unique_ptr<TenantRegistry> tenants_;
   TenantQuotas quotas_;
   UsageMetrics usage_metrics_;
@@ -92,6 +101,9 @@ class Server {
   std::unique_ptr<grpc::Server> grpc_;
   std::string grpc_address_;
   std::string metrics_address_;
+  std::function<void()> on_drain_asked_;
+  std::unique_ptr<AdminToken> admin_token_;  // null: none
+  std::unique_ptr<AdminListener> admin_;     // null: none; last, so that its threads end first
 };
 
 }  // namespace monet::server

@@ -20,6 +20,12 @@ absl::Status CheckMetricsAddress(std::string_view text) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAdminAddress(std::string_view text) {
+  MONET_ASSIGN_OR_RETURN(const ListenAddress address, ParseListenAddress(text));
+  if (address.is_unix) return InvalidArgument("is \"{}\", expected HOST:PORT", text);
+  return absl::OkStatus();
+}
+
 absl::Status CheckModelName(std::string_view text) {
   if (!std::all_of(text.begin(), text.end(), IsNameCharacter) ||
       text.size() > limits::kMaxModelNameBytes) {
@@ -77,6 +83,13 @@ const std::vector<Setting>& Settings() {
            "Another address that serves grpc.health.v1 alone, without TLS, for Kubernetes' probes; "
            "HOST:PORT, [IPV6]:PORT or unix:PATH.",
            "", CheckAddress),
+      Text("admin_listen", "ADDR", &O::admin_listen,
+           "Address for administration over HTTP (monetctl admin): health, reload, drain, log "
+           "level; HOST:PORT or [IPV6]:PORT. Off without it. Needs admin_token_file unless it is a "
+           "loopback address.",
+           "", CheckAdminAddress),
+      Path("admin_token_file", "FILE", &O::admin_token_file,
+           "File with the administrator's token, 16 to 1024 visible ASCII characters."),
       Seconds("reload_interval", {0, 86400}, &O::reload_interval,
               "How often policies and certificates are looked at for changes; 0: never."),
       Switch("allow_anonymous", &O::allow_anonymous,

@@ -12,11 +12,12 @@ v1::GenerateRequest Greedy(const std::string& prompt, int32_t max_tokens) {
   return request;
 }
 
-Client::Client(const std::string& address) {
+Client::Client(const std::string& address,
+               const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(32 << 20);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection of its own
-  channel_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  channel_ = grpc::CreateCustomChannel(address, credentials, arguments);
   generation_ = v1::GenerationService::NewStub(channel_);
   policy_ = v1::PolicyService::NewStub(channel_);
   health_ = grpc::health::v1::Health::NewStub(channel_);

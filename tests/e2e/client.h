@@ -34,7 +34,9 @@ struct StreamResult {
 
 class Client {
  public:
-  explicit Client(const std::string& address);
+  explicit Client(const std::string& address,
+                  const std::shared_ptr<grpc::ChannelCredentials>& credentials =
+                      grpc::InsecureChannelCredentials());
 
   grpc::Status Generate(const v1::GenerateRequest& request, v1::GenerateResponse* response);
   StreamResult Stream(const v1::GenerateRequest& request);

@@ -101,6 +101,11 @@ std::string ServerProcess::metrics_address() const {
   return url.substr(start, url.rfind('/') - start);
 }
 
+std::string ServerProcess::admin_address() const {
+  const std::string url = Printed("admin");  // http://HOST:PORT
+  return url.substr(url.find("//") + 2);
+}
+
 void ServerProcess::Signal(int signal) const { kill(pid_, signal); }
 
 int ServerProcess::Threads() const {

@@ -33,6 +33,9 @@ class ServerProcess {
   // After WaitReady: host:port as printed.
   std::string grpc_address() const { return Printed("grpc"); }
   std::string metrics_address() const;
+  // Empty unless the arguments ask for them.
+  std::string health_address() const { return Printed("health"); }
+  std::string admin_address() const;
 
   void Signal(int signal) const;
   // Threads of the process now.
