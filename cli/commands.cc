@@ -67,9 +67,9 @@ absl::Status Execute(int argc, char** argv, const Session& session) {
   root.get_formatter()->column_width(26);
   root.require_subcommand(1);
   const std::vector<Command> commands = {
-      AddGenerate(&root), AddScore(&root),    AddPolicies(&root), AddModel(&root),
-      AddTokenize(&root), AddDetokenize(&root), AddForward(&root), AddKey(&root),
-      AddTenants(&root),  AddAdmin(&root)};
+      AddGenerate(&root), AddScore(&root),      AddPolicies(&root), AddModel(&root),
+      AddTokenize(&root), AddDetokenize(&root), AddExplain(&root),  AddForward(&root),
+      AddKey(&root),      AddTenants(&root),    AddAdmin(&root)};
   std::string help;
   MONET_RETURN_IF_ERROR(Parse(&root, argc, argv, &help));
   if (!help.empty()) return session.console->Write(help);

@@ -29,6 +29,7 @@ Command AddPolicies(CLI::App* root);
 Command AddModel(CLI::App* root);
 Command AddTokenize(CLI::App* root);
 Command AddDetokenize(CLI::App* root);
+Command AddExplain(CLI::App* root);
 Command AddForward(CLI::App* root);
 Command AddKey(CLI::App* root);
 Command AddTenants(CLI::App* root);

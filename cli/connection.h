@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "cli/interrupts.h"
+#include "monet/v1/expert.grpc.pb.h"
 #include "monet/v1/generation.grpc.pb.h"
 #include "monet/v1/policy.grpc.pb.h"
 #include "runtime/base/status.h"
@@ -42,6 +43,7 @@ class Connection {
 
   v1::GenerationService::StubInterface& generation() { return *generation_; }
   v1::PolicyService::StubInterface& policy() { return *policy_; }
+  v1::ExpertService::StubInterface& expert() { return *expert_; }
 
   // Runs `call` with a fresh context that has the command's deadline. SIGINT and SIGTERM cancel it;
   // the result is then Interrupted(). Otherwise it is what `call` returned.
@@ -60,6 +62,7 @@ class Connection {
   std::chrono::system_clock::time_point deadline_;
   std::unique_ptr<v1::GenerationService::StubInterface> generation_;
   std::unique_ptr<v1::PolicyService::StubInterface> policy_;
+  std::unique_ptr<v1::ExpertService::StubInterface> expert_;
 };
 
 }  // namespace monet::cli

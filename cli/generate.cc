@@ -33,6 +33,10 @@ constexpr char kExample[] =
     "most\n"
     "probable first. --prompt-logprobs adds \"prompt_logprobs\": {\"token_ids\", \"logprobs\",\n"
     "\"top_logprobs\"} of the prompt without its first token.\n\n"
+    "--return-routing adds \"routing\": for each token that was run and each router "
+    "{\"position\",\n"
+    "\"router\", \"active_experts\", \"removed_weight\", \"experts\": [{\"i\", \"j\", \"weight\",\n"
+    "\"removed\"}]}; see monetctl explain.\n\n"
     "On a terminal --logprobs colours the text by probability (--color).\n\n"
     "With --n above 1 the object has \"completions\", a list by \"index\", instead of text,\n"
     "usage, finish_reason, token_ids, logprobs and removed_weight_share, which each of its "
@@ -219,6 +223,7 @@ class StreamPrinter {
     whole->mutable_token_ids()->MergeFrom(delta.token_ids());
     whole->mutable_logprobs()->MergeFrom(delta.logprobs());
     whole->mutable_top_logprobs()->MergeFrom(delta.top_logprobs());
+    whole->mutable_routing()->MergeFrom(delta.routing());
     if (!arguments_->json) {
       const std::string text = colors_ ? Painted(delta) : delta.text();
       if (arguments_->stream) return console_->Write(text);

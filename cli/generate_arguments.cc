@@ -54,6 +54,10 @@ GenerateArguments::GenerateArguments(CLI::App* app)
       AddValue(app, "--top-logprobs", "N",
                "With log-probabilities: also the N most probable tokens in place of each\n"
                "token, 0 to 20. Default: 0");
+  return_routing =
+      AddValue(app, "--return-routing", "N",
+               "Also return the N heaviest experts of each token and router, 1 to 256\n"
+               "(with --json)");
   n = AddValue(app, "--n", "N", "Completions to draw, 1 to 16. Default: 1");
   app->add_flag("--echo", echo, "Print the prompt before the completion");
   app->add_flag("--stream", stream, "Print the text as it is generated");
@@ -117,6 +121,8 @@ absl::StatusOr<v1::GenerateRequest> GenerateArguments::Read() const {
   if (prompt_logprobs) request.mutable_logprob_options()->set_prompt_logprobs(true);
   MONET_ASSIGN_OR_RETURN(const auto top_value, Int32Of(top_logprobs));
   if (top_value) request.mutable_logprob_options()->set_top_logprobs(*top_value);
+  MONET_ASSIGN_OR_RETURN(const auto routing_value, Int32Of(return_routing));
+  if (routing_value) request.mutable_return_routing()->set_top_n(*routing_value);
   if (echo) request.set_echo(true);
   MONET_ASSIGN_OR_RETURN(const auto n_value, Int32Of(n));
   if (n_value) request.set_n(*n_value);

@@ -22,7 +22,7 @@ struct GenerateArguments {
   PromptArguments prompt_options;
   CLI::Option *max_tokens, *temperature, *top_k, *top_p, *seed, *stop, *stop_token_id;
   CLI::Option *min_p, *repetition_penalty, *presence_penalty, *frequency_penalty, *logit_bias;
-  CLI::Option *min_tokens, *top_logprobs, *n;
+  CLI::Option *min_tokens, *top_logprobs, *n, *return_routing;
   CLI::Option *model, *request_id, *prompt;
   ColorArgument color;
   bool stream = false;

@@ -19,6 +19,9 @@ Json LimitsJson(const v1::Limits& limits) {
           {"max_top_logprobs", limits.max_top_logprobs()},
           {"max_logprobs", limits.max_logprobs()},
           {"max_completions", limits.max_completions()},
+          {"max_routing_top_n", limits.max_routing_top_n()},
+          {"max_explain_top_n", limits.max_explain_top_n()},
+          {"max_routing_entries", limits.max_routing_entries()},
           {"max_chat_messages", limits.max_chat_messages()}};
 }
 
@@ -70,8 +73,30 @@ Json TopLogprobsJson(const v1::TopLogprobs& top) {
   return list;
 }
 
+Json ActivationJson(const v1::TokenActivation& activation) {
+  Json json = {{"position", activation.position()},
+               {"router", activation.router()},
+               {"active_experts", activation.active_experts()},
+               {"removed_weight", activation.removed_weight()}};
+  json["experts"] = Json::array();
+  for (const v1::ExpertActivation& expert : activation.experts()) {
+    json["experts"].push_back(Json{{"i", expert.i()},
+                                   {"j", expert.j()},
+                                   {"weight", expert.weight()},
+                                   {"removed", expert.removed()}});
+  }
+  return json;
+}
+
+Json RoutingJson(const google::protobuf::RepeatedPtrField<v1::TokenActivation>& routing) {
+  Json list = Json::array();
+  for (const v1::TokenActivation& activation : routing) list.push_back(ActivationJson(activation));
+  return list;
+}
+
 void AddTokens(const v1::Completion& completion, bool logprobs, Json* json) {
   (*json)["token_ids"] = completion.token_ids();
+  if (!completion.routing().empty()) (*json)["routing"] = RoutingJson(completion.routing());
   if (!logprobs) return;
   (*json)["logprobs"] = completion.logprobs();
   AddTop(completion.top_logprobs(), json);

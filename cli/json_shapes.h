@@ -8,6 +8,7 @@
 #include "monet/v1/generation.pb.h"
 #include "monet/v1/mask.pb.h"
 #include "monet/v1/policy.pb.h"
+#include "monet/v1/routing.pb.h"
 
 namespace monet::cli {
 
@@ -22,7 +23,13 @@ Json AppliedPoliciesJson(const google::protobuf::RepeatedPtrField<v1::AppliedPol
 Json UsageJson(const v1::Usage& usage);
 // [{"token_id", "logprob"}]
 Json TopLogprobsJson(const v1::TopLogprobs& top);
-// Adds "token_ids" and, with `logprobs`, "logprobs" and, where there are any, "top_logprobs".
+// {"position", "router", "active_experts", "removed_weight", "experts": [{"i", "j", "weight",
+// "removed"}]}
+Json ActivationJson(const v1::TokenActivation& activation);
+// A list of them.
+Json RoutingJson(const google::protobuf::RepeatedPtrField<v1::TokenActivation>& routing);
+// Adds "token_ids", where there is any "routing", and, with `logprobs`, "logprobs" and, where there
+// are any, "top_logprobs".
 void AddTokens(const v1::Completion& completion, bool logprobs, Json* json);
 // {"token_ids", "logprobs"} and, where there are any, "top_logprobs".
 Json PromptLogprobsJson(const v1::PromptLogprobs& prompt);

@@ -29,12 +29,16 @@ constexpr char kExample[] =
     "The file is read as it is, its last line feed included. N counts the predicted tokens: all\n"
     "but <s>. mean_nll is in nats a token, perplexity its exponential. A text longer than the\n"
     "model's context is scored in windows of context - 1 tokens, each behind its own <s>; with\n"
-    "--truncate it is cut instead. A conversation (--message) is scored in one piece.";
+    "--truncate it is cut instead. A conversation (--message) is scored in one piece.\n\n"
+    "--return-routing adds \"routing\": a list for each window, as monetctl generate has it.";
 
 struct ScoreArguments {
   explicit ScoreArguments(CLI::App* app) : server(app), mask(app), prompt(app), color(app) {
     model = AddValue(app, "--model", "NAME",
                      "Refuse to run on a model of another name. Default: whatever is served");
+    return_routing = AddValue(app, "--return-routing", "N",
+                              "Also return the N heaviest experts of each token and router, 1 to\n"
+                              "256 (with --json)");
     app->add_flag("--logprobs", logprobs,
                   "Print each token's natural-log probability too: in colours of the text,\n"
                   "or a line 'LOGPROB \"TEXT\"' a token where there are no colours");
@@ -46,7 +50,7 @@ struct ScoreArguments {
   MaskArguments mask;
   PromptArguments prompt;
   ColorArgument color;
-  CLI::Option *model, *text_file;
+  CLI::Option *model, *return_routing, *text_file;
   bool logprobs = false;
   bool json = false;
 };
@@ -200,6 +204,7 @@ std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json,
     json["logprobs"] = total.logprobs();
   }
   json["removed_weight_share"] = total.removed_weight_share();
+  for (const auto& routing : total.routing()) json["routing"].push_back(RoutingJson(routing));
   return Line(json);
 }
 
@@ -209,6 +214,8 @@ absl::Status RunScore(const ScoreArguments& arguments, const Session& session) {
   MONET_ASSIGN_OR_RETURN(*request.mutable_mask(), arguments.mask.Read());
   MONET_ASSIGN_OR_RETURN(const auto model, TextOf(arguments.model));
   if (model) request.set_model(*model);
+  MONET_ASSIGN_OR_RETURN(const auto top_n, Int32Of(arguments.return_routing));
+  if (top_n) request.mutable_return_routing()->set_top_n(*top_n);
   const bool messages = arguments.prompt.has_messages();
   if (messages == (arguments.text_file->count() > 0)) {
     return InvalidArgument("--text-file or --message is needed, not both");

@@ -38,6 +38,7 @@ absl::Status ScoreTotal::Add(std::span<const int32_t> ids, const v1::ScoreRespon
     negative_sum_ -= static_cast<double>(logprob);
     logprobs_.push_back(logprob);
   }
+  if (!answer.routing().empty()) routing_.push_back(answer.routing());
   tokens_ += static_cast<int64_t>(ids.size());
   removed_sum_ += answer.removed_weight_share() * static_cast<double>(ids.size() + 1);
   ++windows_;

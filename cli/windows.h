@@ -27,6 +27,10 @@ class ScoreTotal {
   double mean_nll() const { return negative_sum_ / static_cast<double>(tokens_); }
   // Of every token, in order.
   const std::vector<float>& logprobs() const { return logprobs_; }
+  // A list for each answer; empty when none has routing.
+  const std::vector<google::protobuf::RepeatedPtrField<v1::TokenActivation>>& routing() const {
+    return routing_;
+  }
   // Of the first answer; the others agree in model and mask.
   const v1::ResponseHeader& header() const { return header_; }
   // Sum of the answers' usage.
@@ -38,6 +42,7 @@ class ScoreTotal {
   v1::ResponseHeader header_;
   v1::Usage usage_;
   std::vector<float> logprobs_;
+  std::vector<google::protobuf::RepeatedPtrField<v1::TokenActivation>> routing_;
   int64_t tokens_ = 0;
   int32_t windows_ = 0;
   double negative_sum_ = 0;

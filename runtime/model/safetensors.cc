@@ -263,8 +263,10 @@ absl::Status SafetensorsFile::Read(const TensorInfo& info, uint64_t begin,
   return read.ok() ? read : Named(name_, read);
 }
 
-absl::StatusOr<std::string> EncodeSafetensors(const std::vector<TensorToWrite>& tensors) {
+absl::StatusOr<std::string> EncodeSafetensors(const std::vector<TensorToWrite>& tensors,
+                                              const std::map<std::string, std::string>& metadata) {
   Json header = Json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
   uint64_t end = 0;
   for (const TensorToWrite& tensor : tensors) {
     const std::string shown = Printable(tensor.name);
@@ -296,8 +298,9 @@ absl::StatusOr<std::string> EncodeSafetensors(const std::vector<TensorToWrite>& 
 }
 
 absl::Status WriteSafetensors(const std::filesystem::path& path,
-                              const std::vector<TensorToWrite>& tensors) {
-  MONET_ASSIGN_OR_RETURN(const std::string bytes, EncodeSafetensors(tensors));
+                              const std::vector<TensorToWrite>& tensors,
+                              const std::map<std::string, std::string>& metadata) {
+  MONET_ASSIGN_OR_RETURN(const std::string bytes, EncodeSafetensors(tensors, metadata));
   // A temporary file beside the target, so that the rename stays within one file system.
   const std::filesystem::path temporary = path.string() + fmt::format(".{}.tmp", getpid());
   std::FILE* out = std::fopen(temporary.c_str(), "wbe");

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -90,13 +91,16 @@ struct TensorToWrite {
   std::span<const uint8_t> bytes;
 };
 
-// The bytes of a safetensors file. Errors: INVALID_ARGUMENT (bytes do not fit shape and dtype,
-// duplicate or reserved name).
-absl::StatusOr<std::string> EncodeSafetensors(const std::vector<TensorToWrite>& tensors);
+// The bytes of a safetensors file; `metadata` goes into its header. Errors: INVALID_ARGUMENT (bytes
+// do not fit shape and dtype, duplicate or reserved name).
+absl::StatusOr<std::string> EncodeSafetensors(
+    const std::vector<TensorToWrite>& tensors,
+    const std::map<std::string, std::string>& metadata = {});
 
 // Writes it to `path`, replacing what is there only when everything was written. Errors: also
 // INTERNAL when the file cannot be written.
 absl::Status WriteSafetensors(const std::filesystem::path& path,
-                              const std::vector<TensorToWrite>& tensors);
+                              const std::vector<TensorToWrite>& tensors,
+                              const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace monet

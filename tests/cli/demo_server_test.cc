@@ -12,8 +12,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <sstream>
 #include <string>
+#include <vector>
 
+#include "runtime/model/safetensors.h"
 #include "tests/cli/run_command.h"
 
 extern char** environ;
@@ -80,6 +83,17 @@ class DemoServerTest : public testing::Test {
     return result.exit_code == 0 ? json::parse(result.output) : json();
   }
 
+  // Lines of JSON.
+  static std::vector<json> Lines(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin() + 1, {"--server", address_});
+    const CommandResult result = RunMonetctl(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.errors;
+    std::vector<json> lines;
+    std::istringstream stream(result.output);
+    for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
+    return lines;
+  }
+
   inline static pid_t pid_ = -1;
   inline static int output_ = -1;
   inline static std::string address_;
@@ -142,6 +156,107 @@ TEST_F(DemoServerTest, PoliciesAndExplicitExpertsUnite) {
   const int64_t both = removed({"--experts", file}, "no-python");
   EXPECT_GT(both, policy_alone);
   EXPECT_LE(both, policy_alone + 512);
+}
+
+TEST_F(DemoServerTest, ExplainPrintsALineAToken) {
+  const std::string text = "def get(self):";
+  const std::vector<json> lines =
+      Lines({"explain", "--json", "--policy", "no-python", "--top", "0", text});
+  const json ids = Run({"tokenize", text}, "")["token_ids"];
+  ASSERT_EQ(lines.size(), ids.size() + 2);
+  EXPECT_EQ(lines.front()["event"], "header");
+  EXPECT_EQ(lines.front()["policies"][0]["name"], "no-python");
+  double removed = 0;
+  for (size_t n = 0; n < ids.size(); ++n) {
+    const json& token = lines[n + 1];
+    EXPECT_EQ(token["event"], "token");
+    EXPECT_EQ(token["position"], n);
+    EXPECT_EQ(token["token_id"], ids[n]);
+    ASSERT_EQ(token["routers"].size(), 2u);
+    for (const json& router : token["routers"]) {
+      EXPECT_EQ(router["active_experts"], router["experts"].size());
+      double sum = 0;
+      for (const json& expert : router["experts"]) sum += expert["weight"].get<double>();
+      EXPECT_NEAR(sum, 4, 1e-4);
+      removed += router["removed_weight"].get<double>();
+    }
+  }
+  EXPECT_EQ(lines.back()["event"], "finish");
+  EXPECT_NEAR(lines.back()["removed_weight_share"].get<double>(),
+              removed / (static_cast<double>(ids.size()) * 2 * 4), 1e-5);
+
+  // The same from generate and score.
+  const json heaviest = Lines({"explain", "--json", "--policy", "no-python", "--top", "3", text});
+  const json generated =
+      Run({"generate", "--max-tokens", "2", "--return-routing", "3", text}, "no-python");
+  const json scored =
+      Run({"score", "--return-routing", "3", "--text-file", WriteTemporaryFile("text", text)},
+          "no-python");
+  ASSERT_EQ(generated["routing"].size(), 2 * (ids.size() + 1));
+  ASSERT_EQ(scored["routing"].size(), 1u);
+  ASSERT_EQ(scored["routing"][0].size(), 2 * (ids.size() - 1));
+  for (size_t n = 0; n < scored["routing"][0].size(); ++n) {
+    EXPECT_EQ(scored["routing"][0][n], generated["routing"][n]);
+    EXPECT_EQ(generated["routing"][n]["experts"], heaviest[1 + n / 2]["routers"][n % 2]["experts"]);
+  }
+}
+
+TEST_F(DemoServerTest, ExplainPrintsATable) {
+  const CommandResult result =
+      RunMonetctl({"explain", "--server", address_, "--top", "2", "--policy", "no-python",
+                   "--text-file", WriteTemporaryFile("code", "def f():\n    pass")});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_THAT(result.output, testing::HasSubstr("policy no-python@1\nposition 0  token 1 \"\"\n"));
+  EXPECT_THAT(result.output, testing::ContainsRegex("\" ?def\"\n  r0  [0-9]+ active"));
+  EXPECT_THAT(result.output,
+              testing::ContainsRegex("    r1/[0-9]+/[0-9]+ +[0-9]\\.[0-9]{4}  removed\n"));
+  EXPECT_THAT(result.output, testing::ContainsRegex("tokens, [0-9.]+ % of the routing weight"));
+  for (const std::vector<std::string>& bad : {std::vector<std::string>{"explain"},
+                                              {"explain", "--token-ids", "1", "x"},
+                                              {"explain", "--token-ids", "1,,2"},
+                                              {"explain", "--token-ids", ""},
+                                              {"explain", "--top", "many", "x"}}) {
+    EXPECT_EQ(RunMonetctl(bad).exit_code, 2);
+  }
+}
+
+TEST_F(DemoServerTest, ExplainWritesEveryActiveExpert) {
+  const std::string first = WriteTemporaryFile("first", "def f():");
+  const std::string second = WriteTemporaryFile("second", "int main");
+  const std::string out = WriteTemporaryFile("active.safetensors", "");
+  const CommandResult result =
+      RunMonetctl({"explain", "--server", address_, "--policy", "no-c", "--out", out, "--text-file",
+                   first, "--text-file", second});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const auto file = SafetensorsFile::Open(out);
+  ASSERT_TRUE(file.ok()) << Message(file.status());
+  const auto ints = [&](const std::string& name) {
+    const TensorInfo& info = *(*file)->Find(name);
+    std::vector<int32_t> values(info.bytes / 4);
+    EXPECT_TRUE(
+        (*file)->Read(info, 0, {reinterpret_cast<uint8_t*>(values.data()), info.bytes}).ok());
+    return values;
+  };
+  const std::vector<json> lines = Lines({"explain", "--json", "--policy", "no-c", "--top", "0",
+                                         "--text-file", first, "--text-file", second});
+  for (size_t router = 0; router < 2; ++router) {
+    const std::string prefix = "r" + std::to_string(router) + ".";
+    std::vector<int32_t> sequences;
+    std::vector<int32_t> positions;
+    std::vector<int32_t> experts;
+    for (const json& line : lines) {
+      if (line["event"] != "token") continue;
+      for (const json& expert : line["routers"][router]["experts"]) {
+        sequences.push_back(line["sequence"]);
+        positions.push_back(line["position"]);
+        experts.push_back(expert["i"].get<int>() * 256 + expert["j"].get<int>());
+      }
+    }
+    EXPECT_GT(experts.size(), 100u);
+    EXPECT_EQ(ints(prefix + "sequence"), sequences);
+    EXPECT_EQ(ints(prefix + "position"), positions);
+    EXPECT_EQ(ints(prefix + "expert"), experts);
+  }
 }
 
 TEST_F(DemoServerTest, PoliciesListsTheDirectory) {
