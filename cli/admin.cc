@@ -103,12 +103,19 @@ absl::StatusCode CodeOf(int http_status) {
 
 // What a status other than 2xx says: the server's error, or that of the first reload that failed.
 std::string Reason(int http_status, const nlohmann::json& body) {
-  if (!body.is_object()) return fmt::format("HTTP status {}", http_status);
-  if (body.contains("error") && body["error"].is_string()) return body["error"];
-  for (const auto& entry : body.value("reloaded", nlohmann::json::array())) {
-    if (entry.is_object() && entry.contains("error")) return entry.value("error", "");
+  const auto text_of = [](const nlohmann::json& object, const char* key) {
+    const auto found = object.is_object() ? object.find(key) : object.end();
+    return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+  };
+  if (std::string error = text_of(body, "error"); !error.empty()) return error;
+  if (body.is_object() && body.contains("reloaded")) {
+    for (const auto& entry : body["reloaded"]) {
+      if (std::string error = text_of(entry, "error"); !error.empty()) return error;
+    }
   }
-  return fmt::format("the server is {}", body.value("state", "not serving"));
+  const std::string state = text_of(body, "state");
+  return state.empty() ? fmt::format("HTTP status {}", http_status)
+                       : fmt::format("the server is {}", state);
 }
 
 absl::Status RunAdmin(const AdminArguments& arguments, const std::string& method,

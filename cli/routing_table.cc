@@ -61,7 +61,11 @@ absl::Status RoutingTable::Write(const std::filesystem::path& path,
     tensors.push_back(Tensor(prefix + "sequence", TensorDType::kI32, lists.sequence));
     tensors.push_back(Tensor(prefix + "position", TensorDType::kI32, lists.position));
     tensors.push_back(Tensor(prefix + "expert", TensorDType::kI32, lists.expert));
-    tensors.push_back(Tensor(prefix + "weight", TensorDType::kF16, lists.weight));
+  }
+  // Last, as the format's own writers do: readers that map a file need each tensor aligned.
+  for (size_t router = 0; router < routers_.size(); ++router) {
+    tensors.push_back(
+        Tensor(fmt::format("r{}.weight", router), TensorDType::kF16, routers_[router].weight));
   }
   return WriteSafetensors(path, tensors, metadata);
 }

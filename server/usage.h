@@ -6,6 +6,7 @@
 #include <prometheus/family.h>
 #include <prometheus/registry.h>
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -62,13 +63,14 @@ class UsageLog {
   ~UsageLog();
 
   void Write(const CallRecord& record);
-  // Lines lost because more came than the disk took.
-  int64_t dropped() const;
+  // Lines lost because more came than the disk took, or because it took none.
+  int64_t lost() const;
 
  private:
   explicit UsageLog(std::string model) : model_(std::move(model)) {}
 
   const std::string model_;
+  std::atomic<int64_t> failed_ = 0;
   std::shared_ptr<spdlog::details::thread_pool> thread_;
   std::shared_ptr<spdlog::logger> logger_;
 };
@@ -79,6 +81,8 @@ class UsageMetrics {
   // `labels` are on every series. The registry must outlive this.
   UsageMetrics(prometheus::Registry* registry, const std::map<std::string, std::string>& labels);
   void Count(const CallRecord& record);
+  // `lost`: of the usage log since its start; never falls.
+  void SetLostLines(int64_t lost);
 
  private:
   using Counters = prometheus::Family<prometheus::Counter>;
@@ -93,6 +97,7 @@ class UsageMetrics {
   Counters& policy_requests_;
   Counters& policy_prompt_tokens_;
   Counters& policy_generation_tokens_;
+  prometheus::Counter& lost_lines_;
   std::mutex mutex_;
   std::set<std::string> tenants_;   // under mutex_: those with series of their own
   std::set<std::string> policies_;  // under mutex_: likewise
@@ -105,7 +110,9 @@ struct Usage {
 
   void Record(const CallRecord& record) const {
     metrics->Count(record);
-    if (log != nullptr) log->Write(record);
+    if (log == nullptr) return;
+    log->Write(record);
+    metrics->SetLostLines(log->lost());
   }
 };
 

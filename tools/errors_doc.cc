@@ -1,19 +1,13 @@
-// Keeps the table in docs/errors.md equal to the table of reasons in the code:
-//   errors_doc FILE           exit code 1 when the table between FILE's two markers differs
-//   errors_doc --write FILE   writes it there
+// Keeps the table in docs/errors.md equal to the table of reasons in the code. See marked_tables.h
+// for how it is called.
 #include <fmt/format.h>
 
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <string>
 
 #include "runtime/base/reasons.h"
+#include "tools/marked_tables.h"
 
 namespace {
-
-constexpr char kBegin[] = "<!-- reasons: written by bin/errors_doc -->\n";
-constexpr char kEnd[] = "<!-- end of reasons -->\n";
 
 std::string RetryAfter(const monet::ReasonInfo& info) {
   if (info.retry_after.count() == 0) return "no";
@@ -33,31 +27,8 @@ std::string Table() {
   return text;
 }
 
-int Fail(const std::string& path, const std::string& what) {
-  std::cerr << "errors_doc: " << path << " " << what << "\n";
-  return 1;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool write = argc == 3 && std::string(argv[1]) == "--write";
-  if (argc != 2 && !write) return Fail("[--write] FILE", "is expected");
-  const std::string path = argv[argc - 1];
-  std::ifstream in(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(in)), {});
-  in.close();
-  const size_t marker = text.find(kBegin);
-  const size_t begin = marker + sizeof(kBegin) - 1;
-  const size_t end = text.find(kEnd);
-  if (marker == std::string::npos || end == std::string::npos || end < begin) {
-    return Fail(path, "lacks the markers of the table");
-  }
-  if (!write && text.substr(begin, end - begin) != Table()) {
-    return Fail(path, "is not what the code says: build/release/bin/errors_doc --write it");
-  }
-  if (!write) return 0;
-  std::ofstream out(path, std::ios::binary);
-  out << text.replace(begin, end - begin, Table());
-  return out.flush() ? 0 : Fail(path, "cannot be written");
+  return monet::tools::KeepTables(argc, argv, "errors_doc", {{"reasons", Table()}});
 }

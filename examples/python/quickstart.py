@@ -19,7 +19,8 @@ PROMPT = "And the LORD"
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [{
-        "name": [{"service": "monet.v1.GenerationService"}, {"service": "monet.v1.PolicyService"}],
+        "name": [{"service": "monet.v1.GenerationService"}, {"service": "monet.v1.ExpertService"},
+                 {"service": "monet.v1.PolicyService"}],
         "retryPolicy": {
             "maxAttempts": 5,
             "initialBackoff": "1s",

@@ -19,6 +19,8 @@ CONTEXT = 512
 SIDE = 256  # E
 ROUTERS = 2
 
+CHAT_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
+
 PROMPT = {"prompt": {"text": "def"}}
 
 
@@ -44,6 +46,8 @@ METHODS = {
                               {**PROMPT, "stopping": {"max_tokens": 1}}, "run generate",
                               streams=True, wrapper="GenerateStreamRequest"),
     "Score": _method("GenerationService/Score", "ScoreRequest", PROMPT, "run score"),
+    "Explain": _method("ExpertService/Explain", "ExplainRequest", PROMPT, "run explain",
+                       streams=True),
     "Tokenize": _method("GenerationService/Tokenize", "TokenizeRequest", {"text": "def"},
                         "tokenize"),
     "Detokenize": _method("GenerationService/Detokenize", "DetokenizeRequest",
@@ -196,6 +200,85 @@ def _prompts():
                reason="INVALID_MESSAGE")
 
 
+def _lengths():
+    """Of prompts that may be cut."""
+    def ids(number, **more):
+        return {"prompt": {"token_ids": {"ids": [5] * number}, **more}}
+    keep, start, end = ({"truncation": kind} for kind in (1, 2, 3))
+    for kind in (4, -1, MAX32, MIN32):
+        yield Case("run", f"truncation {kind}", {"prompt": {"truncation": kind}},
+                   field="prompt.truncation")
+    for number in (0, -1, CONTEXT + 1, MAX32, MIN32):
+        yield Case("run", f"truncate_prompt_tokens = {number}",
+                   {"prompt": {**start, "truncate_prompt_tokens": number}},
+                   field="prompt.truncate_prompt_tokens")
+    yield Case("run", "truncate_prompt_tokens alone", {"prompt": {"truncate_prompt_tokens": 5}},
+               field="prompt.truncate_prompt_tokens")
+    yield Case("run", "a refused truncation", ids(8, **keep, truncate_prompt_tokens=7),
+               field="prompt")
+    yield Case("run", "nothing left to score or to compute",
+               {"prompt": {"token_ids": {"ids": []}, **end}}, field="prompt.token_ids")
+    yield Case("score", "one token left to score", ids(8, **end, truncate_prompt_tokens=1),
+               field="prompt")
+    yield Case("run", "more ids than may be cut", ids((1 << 20) + 1, **start),
+               field="prompt.token_ids")
+    yield ok("run", "a million ids cut at the start", ids(1 << 20, **start))
+    yield ok("run", "ids cut at the end", ids(CONTEXT + 1, **end))
+
+
+def _conversations():
+    def said(*messages):
+        return {"prompt": {"conversation": {"messages": [
+            {"role": role, "content": content} for role, content in messages]}}}
+    messages = "prompt.conversation.messages"
+    user, assistant, system = 2, 3, 1
+    yield ok("run", "a conversation", said((system, "x"), (user, "y"), (assistant, "z"),
+                                           (user, "")))
+    yield Case("run", "no messages", said(), field=messages)
+    yield Case("run", "257 messages", said(*[(user, "x")] * 257), field=messages)
+    yield Case("run", "an assistant's message last", said((user, "x"), (assistant, "y")),
+               field=messages)
+    for role in (0, 4, -1, MAX32, assistant):
+        yield Case("run", f"role {role} first", said((role, "x"), (user, "y")),
+                   field=messages + "[0].role")
+    yield Case("run", "a system message in the middle", said((user, "x"), (system, "y")),
+               field=messages + "[1].role")
+    for tag in CHAT_TAGS:
+        yield Case("run", f"{tag} in a message", said((user, f"x {tag} y")),
+                   field=messages + "[0].content")
+    yield ok("run", "names of control tokens in a message", said((user, "</s><s>")))
+    yield Case("run", "a conversation of more than 1 MiB", said((user, "x" * (1 << 20) + "x")),
+               field="prompt.conversation")
+    yield Case("run", "a conversation beyond the context", said((user, "word " * 600)),
+               reason="CONTEXT_TOO_LONG", field="prompt")
+
+
+def _routing():
+    weights = (NAN, INFINITY, -INFINITY, -1e-9, 1000.1, -1e308)
+    for fields in ("generate", "score"):
+        for top_n in (0, -1, 257, MAX32, MIN32):
+            yield Case(fields, f"return_routing.top_n = {top_n}",
+                       {"return_routing": {"top_n": top_n}}, field="return_routing.top_n")
+        for weight in weights:
+            yield Case(fields, f"return_routing.min_weight = {weight}",
+                       {"return_routing": {"min_weight": weight}},
+                       field="return_routing.min_weight")
+        yield ok(fields, "all routing there may be",
+                 {"return_routing": {"top_n": 256, "min_weight": 0.0}})
+    yield Case("generate", "routing of too many tokens",
+               {"return_routing": {"top_n": 256}, "n": 16, "stopping": {"max_tokens": 32}},
+               field="return_routing.top_n")
+    for top_n in (-1, 8193, MAX32, MIN32):
+        yield Case("explain", f"top_n = {top_n}", {"top_n": top_n}, field="top_n")
+    for weight in weights:
+        yield Case("explain", f"min_weight = {weight}", {"min_weight": weight},
+                   field="min_weight")
+    for top_n in (0, 8192):
+        yield ok("explain", f"top_n = {top_n}", {"top_n": top_n})
+    yield ok("explain", "exactly the context", {"prompt": {"token_ids": {"ids": [5] * CONTEXT}}})
+    yield ok("explain", "the beginning of sequence alone", {"prompt": {"text": ""}})
+
+
 def _masks():
     def experts(**entry):
         return {"mask": {"experts": [{"router": 0}, entry]}}
@@ -288,7 +371,8 @@ def _others():
                "RESOURCE_EXHAUSTED", "")
 
 
-CASES = [*_sampling(), *_stopping(), *_prompts(), *_masks(), *_names(), *_others()]
+CASES = [*_sampling(), *_stopping(), *_prompts(), *_lengths(), *_conversations(), *_routing(),
+         *_masks(), *_names(), *_others()]
 
 
 def table():

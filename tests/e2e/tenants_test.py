@@ -425,6 +425,31 @@ def test_usage_is_written_and_counted(limited):
     assert limited.metric("monet_tenant_requests_total", tenant="free", code="OK") >= 1
 
 
+def test_a_shadow_is_measured_and_changes_nothing(tmp_path):
+    """What it would remove is what the policy removes when it is applied."""
+    log = tmp_path / "usage.jsonl"
+    one = start(tmp_path, "tenants:\n- name: acme\n  shadow: [no-python]\n  allow: all\n"
+                          "- name: plain\n  allow: all\n",
+                {"key-of-acme": "acme", "key-of-plain": "plain"}, "--usage-log", log)
+    score = "monet.v1.GenerationService/Score"
+
+    def run(key, **fields):
+        api = Api(one.channel)
+        return api.call(score, api.request(score, **PROMPT, **fields), bearer(key))[0]
+    measured, plain = run("key-of-acme"), run("key-of-plain")
+    applied_too = run("key-of-plain", mask={"policies": ["no-python"]})
+    assert list(measured.logprobs) == list(plain.logprobs) != list(applied_too.logprobs)
+    assert not measured.header.mask.policies and measured.removed_weight_share == 0
+    assert one.stop() == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["tenant"] for line in lines] == ["acme", "plain", "plain"]
+    assert ["shadow_weight_share" in line for line in lines] == [True, False, False]
+    # The first layer routes alike under both; later ones do not, since the mask was not applied.
+    share = lines[0]["shadow_weight_share"]
+    assert 0.5 < share / applied_too.removed_weight_share < 2
+    assert share > 0.01
+
+
 def test_usage_names_the_policies(server):
     generate(server, "key-of-acme", mask={"policies": ["no-python"]})
     for policy in ("no-insults", "no-python"):

@@ -135,9 +135,12 @@ double ChiSquareLimit(int degrees) {
   return degrees * std::pow(1 - a + 4.7534 * std::sqrt(a), 3);
 }
 
-// Draws at many positions and holds the frequencies against the expected probabilities.
+// What changes from draw to draw.
+enum class Along { kPositions, kSamples, kSeeds };
+
+// Draws many times and holds the frequencies against the expected probabilities.
 void ExpectDraws(const std::vector<float>& logits, const SamplingParams& params,
-                 const Sequence& sequence, uint64_t seed) {
+                 const Sequence& sequence, uint64_t seed, Along along = Along::kPositions) {
   TokenHistory history;
   history.AddPrompt(sequence.prompt);
   for (int32_t id : sequence.generated) history.AddGenerated(id);
@@ -147,7 +150,11 @@ void ExpectDraws(const std::vector<float>& logits, const SamplingParams& params,
   Sampler sampler;
   std::vector<int> counts(logits.size());
   for (int draw = 0; draw < kDraws; ++draw) {
-    ++counts[sampler.Sample(logits, params, context, seed, 0, draw).id];
+    const auto n = [&](Along axis) { return static_cast<uint32_t>(axis == along ? draw : 0); };
+    ++counts[sampler
+                 .Sample(logits, params, context, seed + n(Along::kSeeds), n(Along::kSamples),
+                         n(Along::kPositions))
+                 .id];
   }
   double chi2 = 0;
   int degrees = -1;
@@ -174,6 +181,38 @@ TEST(SampleToken, DrawsFromTheReferenceDistribution) {
   for (size_t n = 0; n < cases.size(); ++n) {
     SCOPED_TRACE(n);
     ExpectDraws(RandomLogits(static_cast<uint32_t>(n), 24), cases[n], {}, 1234 + n);
+  }
+}
+
+TEST(SampleToken, DrawsFromTheReferenceDistributionOverCompletionsAndSeeds) {
+  for (const Along along : {Along::kSamples, Along::kSeeds}) {
+    for (uint32_t n = 0; n < 6; ++n) {
+      SCOPED_TRACE(n);
+      ExpectDraws(RandomLogits(n + 20, 24), {}, {}, 5678 + n, along);
+    }
+  }
+}
+
+// Two completions of a call (n), two neighbouring seeds, two positions: the pair is as frequent as
+// the product says.
+TEST(SampleToken, NeighboursAreIndependent) {
+  const std::vector<float> logits = {0, 0, 0, 0};
+  constexpr int kDraws = 20000;
+  for (const Along along : {Along::kPositions, Along::kSamples, Along::kSeeds}) {
+    std::vector<int> counts(16);
+    for (int draw = 0; draw < kDraws; ++draw) {
+      const auto id = [&](uint32_t next) {
+        const auto n = [&](Along axis) { return axis == along ? next : 0; };
+        return Sampler()
+            .Sample(logits, {}, {}, 1000 + 2 * draw + n(Along::kSeeds), n(Along::kSamples),
+                    n(Along::kPositions))
+            .id;
+      };
+      ++counts[4 * id(0) + id(1)];
+    }
+    double chi2 = 0;
+    for (int count : counts) chi2 += std::pow(count - kDraws / 16.0, 2) / (kDraws / 16.0);
+    EXPECT_LT(chi2, ChiSquareLimit(15)) << static_cast<int>(along);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <prometheus/registry.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -84,7 +85,7 @@ TEST(UsageLog, AppendsWholeLinesFromAllThreads) {
       });
     }
     for (std::thread& thread : threads) thread.join();
-    EXPECT_EQ((*log)->dropped(), 0);
+    EXPECT_EQ((*log)->lost(), 0);
   }
   std::ifstream file(path);
   std::string text;
@@ -96,6 +97,27 @@ TEST(UsageLog, AppendsWholeLinesFromAllThreads) {
   EXPECT_EQ(lines, 1001);
   EXPECT_FALSE(UsageLog::Open((path / "below-a-file").string(), "demo").ok());
   std::filesystem::remove(path);
+}
+
+TEST(UsageLog, CountsLinesThatTheDiskDoesNotTake) {
+  prometheus::Registry registry;
+  UsageMetrics metrics(&registry, {});
+  auto log = UsageLog::Open("/dev/full", "demo");
+  ASSERT_TRUE(log.ok()) << Message(log.status());
+  const Usage usage{&metrics, log->get()};
+  for (int i = 0; i < 5; ++i) usage.Record(Record());
+  for (int i = 0; i < 1000 && (*log)->lost() < 5; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ((*log)->lost(), 5);
+  metrics.SetLostLines((*log)->lost());
+  metrics.SetLostLines(3);  // of a thread that was late
+  for (const auto& family : registry.Collect()) {
+    if (family.name != "monet_usage_log_lost_lines_total") continue;
+    EXPECT_EQ(family.metric.at(0).counter.value, 5);
+    return;
+  }
+  FAIL() << "no such metric";
 }
 
 double Sample(prometheus::Registry* registry, const std::string& name, const std::string& label,
