@@ -108,6 +108,11 @@ def calls_by_status(server):
     return counts
 
 
+def waiting(server):
+    return sum(value for name, value in server.metrics().items()
+               if name.startswith("monet_num_requests_waiting{"))
+
+
 def idle(server):
     samples = server.metrics()
     return all(sum(v for k, v in samples.items() if k.startswith(name + "{")) == 0
@@ -323,24 +328,26 @@ def test_rapid_resets(api, server, healthy):
                     raw.reset(stream)
             except OSError:  # the server may end such a connection
                 pass
+    # They leave the queue when the server comes to them.
+    assert eventually(lambda: waiting(server) == 0, 30)
 
 
 def test_slow_readers(api, server, healthy):
     """Readers that never take a byte, and one that takes five at a time."""
     data = many_tokens(api)
-    stalled = RawConnection(server.address, window=0)
-    for _ in range(12):
-        stalled.send_message(stalled.open(METHODS["GenerateStream"].path), data)
-    with RawConnection(server.address, window=5) as slow:
-        stream = slow.open(METHODS["GenerateStream"].path)
-        slow.send_message(stream, many_tokens(api, tokens=8))
-        while not slow.ended(stream):
-            slow.read(credit=5)
-        finish = api.generation.GenerateStreamResponse.FromString(slow.messages(stream)[-1]).finish
-        assert finish.finish_reason == api.generation.FINISH_REASON_LENGTH
-    rounds = healthy.rounds
-    assert eventually(lambda: healthy.rounds > rounds + 1, 20)
-    stalled.close()
+    with RawConnection(server.address, window=0) as stalled:
+        for _ in range(12):
+            stalled.send_message(stalled.open(METHODS["GenerateStream"].path), data)
+        with RawConnection(server.address, window=5) as slow:
+            stream = slow.open(METHODS["GenerateStream"].path)
+            slow.send_message(stream, many_tokens(api, tokens=8))
+            while not slow.ended(stream):
+                slow.read(credit=5)
+            assert slow.grpc_status(stream) == "0"
+            last = api.generation.GenerateStreamResponse.FromString(slow.messages(stream)[-1])
+            assert last.finish.finish_reason == api.generation.FINISH_REASON_LENGTH
+        rounds = healthy.rounds
+        assert eventually(lambda: healthy.rounds > rounds + 1, 20)
 
 
 def test_bytes_that_are_not_http2(server, healthy):
