@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <optional>
+#include <utility>
 
 #include "runtime/limits.h"
 
@@ -24,8 +25,16 @@ void HealthTable::SetAll(bool serving) {
   }
 }
 
+void HealthTable::SetLiveness(std::function<bool()> alive) {
+  std::lock_guard lock(mutex_);
+  alive_ = std::move(alive);
+}
+
 HealthTable::Status HealthTable::Get(const std::string& service) const {
   std::lock_guard lock(mutex_);
+  if (service == kLivenessService) {
+    return !alive_ || alive_() ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
+  }
   const auto found = statuses_.find(service);
   return found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second;
 }

@@ -5,19 +5,26 @@
 #include <grpcpp/alarm.h>
 #include <grpcpp/server_builder.h>
 
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace monet::server {
 
-// The statuses. Thread-safe. Starts with every service NOT_SERVING.
+// A service that nobody calls: whether the process does its work, for a probe that starts it anew.
+// SERVING from the start, while the model loads, while a policy is missing and while it drains;
+// NOT_SERVING only while the engine stands still.
+inline constexpr const char* kLivenessService = "liveness";
+
+// The statuses. Thread-safe. Starts with every service but kLivenessService NOT_SERVING.
 class HealthTable {
  public:
   using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;
@@ -25,13 +32,17 @@ class HealthTable {
   // `services` are full names; "" (the server as a whole) is always there.
   explicit HealthTable(const std::vector<std::string>& services);
 
+  // Every service but kLivenessService.
   void SetAll(bool serving);
+  // Asked, under a lock, for the status of kLivenessService; nullptr: SERVING.
+  void SetLiveness(std::function<bool()> alive);
   // SERVICE_UNKNOWN for a name that is not there.
   Status Get(const std::string& service) const;
 
  private:
   mutable std::mutex mutex_;
   std::map<std::string, Status> statuses_;
+  std::function<bool()> alive_;
 };
 
 class HealthService {
@@ -46,6 +57,8 @@ class HealthService {
   void Start();
   // Tells every Watch. Thread-safe.
   void SetServing(bool serving);
+  // Asked at every Check of kLivenessService until Stop; must not block. Thread-safe.
+  void SetLiveness(std::function<bool()> alive) { table_.SetLiveness(std::move(alive)); }
   // After the server's Shutdown.
   void Stop();
 

@@ -3,8 +3,10 @@
 
 #include <grpcpp/server.h>
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/status.h"
@@ -21,6 +23,7 @@ class HealthPort {
   // Errors: INVALID_ARGUMENT when the address cannot be had.
   absl::Status Listen(const std::string& address);
   void SetServing(bool serving) { health_.SetServing(serving); }
+  void SetLiveness(std::function<bool()> alive) { health_.SetLiveness(std::move(alive)); }
 
   // After Listen: the address with the real port.
   const std::string& address() const { return address_; }

@@ -16,6 +16,8 @@ namespace {
 constexpr int32_t kIngressThreads = 2;
 // How often the files of the tenants are looked at.
 constexpr std::chrono::seconds kTenantPoll{2};
+// An engine whose thread makes no turn for this long, idle or not, stands still: liveness says so.
+constexpr std::chrono::seconds kEngineStall{60};
 // Time for the last messages of ended calls to leave.
 constexpr std::chrono::seconds kFlushTime{2};
 
@@ -158,6 +160,11 @@ absl::Status Server::Load() {
   metrics_.SetPolicies(*model_->policies->Current());
   metrics_.SetEngine([engine = model_->engine.get()] { return engine->Stats(); },
                      model_->step_limits.block_size);
+  const auto alive = [engine = model_->engine.get()] {
+    return Clock::now() - engine->Stats().last_step < kEngineStall;
+  };
+  health_.SetLiveness(alive);
+  if (health_port_ != nullptr) health_port_->SetLiveness(alive);
   admission_.Open(model_.get());
   health_report_.SetModel(model_.get());
   tenant_watcher_ = std::make_unique<TenantWatcher>(

@@ -26,7 +26,11 @@ void TenantWatcher::Stop() {
 
 bool TenantWatcher::ReloadIfChanged() {
   const auto status = tenants_->ReloadIfChanged();
-  if (status) Note(*status);
+  if (status) {
+    Note(*status);
+  } else if (!last().ok()) {
+    metrics_->CountReload(false);  // every look, so that an alert lasts as long as the error
+  }
   return status.has_value();
 }
 

@@ -210,7 +210,7 @@ def test_keys_rotate_while_the_server_runs(tmp_path):
     failures = "monet_tenants_reload_failures_total"
     assert server.metric(failures) == 0
     replace(server.tenants, TENANTS + "  limit: {}\n")
-    assert eventually(lambda: server.metric(failures) == 1)
+    assert eventually(lambda: server.metric(failures) >= 1)
     assert applied(generate(server, "next-of-acme")) == {"no-insults"}
     assert "tenants.yaml: tenants[1].limit (line 10): unknown key" in server.err.read_text()
     assert str(tmp_path) not in server.err.read_text()

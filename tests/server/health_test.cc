@@ -26,6 +26,19 @@ TEST(HealthTable, StartsNotServingAndKnowsItsServices) {
   EXPECT_EQ(table.Get("b"), HealthCheckResponse::SERVICE_UNKNOWN);
 }
 
+TEST(HealthTable, LivenessIsTheEnginesAndNotReadiness) {
+  HealthTable table({"a"});
+  EXPECT_EQ(table.Get(kLivenessService), HealthCheckResponse::SERVING);  // while it loads
+  bool alive = true;
+  table.SetLiveness([&alive] { return alive; });
+  table.SetAll(false);  // while it drains
+  EXPECT_EQ(table.Get(kLivenessService), HealthCheckResponse::SERVING);
+  alive = false;
+  table.SetAll(true);
+  EXPECT_EQ(table.Get(kLivenessService), HealthCheckResponse::NOT_SERVING);
+  EXPECT_EQ(table.Get("a"), HealthCheckResponse::SERVING);
+}
+
 class HealthServiceTest : public ::testing::Test {
  protected:
   HealthServiceTest() {
