@@ -1,7 +1,10 @@
 """The chart helm/monet, rendered by Helm's own engine, without a cluster."""
 
+import hashlib
 import json
 import pathlib
+import struct
+import zlib
 
 import helm_python
 import yaml
@@ -79,3 +82,12 @@ def pod_specs(found):
 
 def server_config(found, model):
     return yaml.safe_load(find(found, "ConfigMap", f"monet-{model}")["data"]["monet.yaml"])
+
+
+def mask_digest(name):
+    """What the mask of a policy's version 1 is by docs/architecture.md: of R, E and the bitmap."""
+    folder = ROOT / "policies" / name
+    policy = yaml.safe_load((folder / "1.yaml").read_text())
+    bitmap = zlib.decompress((folder / "1.mask").read_bytes())
+    head = b"monet-mask-1\0" + struct.pack("<II", policy["routers"], policy["experts_per_side"])
+    return "sha256:" + hashlib.sha256(head + bitmap).hexdigest()

@@ -8,21 +8,18 @@ MONET_IMAGE is an image of the server, with models/demo and a shell, that the cl
 the test makes lies in a namespace of its own, which it deletes.
 """
 
-import hashlib
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import uuid
-import zlib
 
 import helm_python
 import pytest
 import yaml
 
-from chart_render import CHART, ROOT, overlay
+from chart_render import CHART, ROOT, mask_digest, overlay
 
 MISSING = [reason for present, reason in (
     (os.environ.get("KUBECONFIG"), "KUBECONFIG is not set: there is no cluster to test on"),
@@ -71,16 +68,8 @@ def values():
                           "limits": {"memory": "1Gi"}},
             "tenants": {"list": [{"name": "acme", "require": ["no-insults@1"]}],
                         "keysSecret": {"name": "keys"}},
-            "test": {"enabled": True, "maskDigest": mask_digest(), "keySecret": {"name": "key"}}}}})
-
-
-def mask_digest():
-    """What the policy's mask is by docs/architecture.md: of R, E and the bitmap."""
-    folder = ROOT / "policies/no-insults"
-    policy = yaml.safe_load((folder / "1.yaml").read_text())
-    bitmap = zlib.decompress((folder / "1.mask").read_bytes())
-    head = b"monet-mask-1\0" + struct.pack("<II", policy["routers"], policy["experts_per_side"])
-    return "sha256:" + hashlib.sha256(head + bitmap).hexdigest()
+            "test": {"enabled": True, "maskDigest": mask_digest("no-insults"),
+                     "keySecret": {"name": "key"}}}}})
 
 
 def load_pod(seconds):

@@ -252,7 +252,7 @@ MODELS = strategies.dictionaries(
     min_size=1, max_size=3)
 
 
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True,
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None,
                      suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(MODELS)
 def test_what_the_schema_allows_arrives_whole(models):
@@ -271,7 +271,7 @@ def test_what_the_schema_allows_arrives_whole(models):
             sum(drain.values()) + settings.get("drain_timeout", 30)
 
 
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @hypothesis.given(strategies.sampled_from(
     [path for path, schema in schemas(SCHEMA) if schema.get("properties")
      and "*" not in path and "oneOf" not in schema]),

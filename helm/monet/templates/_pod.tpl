@@ -157,12 +157,13 @@ volumeMounts:
 - name: keys
   secret:
     secretName: {{ .name }}
+    optional: false
     items: [{key: {{ .key }}, path: keys.yaml}]
 {{- end }}
 {{- end }}
 {{- with .model.tls.secret }}
 - name: tls
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . }}, optional: false}
 {{- end }}
 {{- if eq .model.source.type "pvc" }}
 - name: model
