@@ -34,6 +34,7 @@ Command AddForward(CLI::App* root);
 Command AddKey(CLI::App* root);
 Command AddTenants(CLI::App* root);
 Command AddAdmin(CLI::App* root);
+Command AddPlan(CLI::App* root);
 
 // The whole program: parses, runs, prints errors, returns the exit code.
 int Run(int argc, char** argv);

@@ -1,6 +1,7 @@
 #include "server/cpu_budget.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -52,6 +53,29 @@ int64_t ReadNumber(const std::filesystem::path& path) {
   return file >> value ? value : -1;
 }
 
+// The number after `name` in a file of names and numbers; 0 when there is none.
+int64_t NumberAfter(const std::filesystem::path& path, const std::string& name) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    std::istringstream words(line);
+    std::string word;
+    int64_t value = 0;
+    if (words >> word >> value && word == name) return value;
+  }
+  return 0;
+}
+
+// Resident bytes that belong to no file.
+int64_t OwnMemory(const SystemFiles& files) {
+  std::ifstream file(files.proc / "self/statm");  // in pages: size, resident, of files
+  int64_t size = 0;
+  int64_t resident = 0;
+  int64_t shared = 0;
+  if (!(file >> size >> resident >> shared)) return 0;
+  return std::max<int64_t>(0, resident - shared) * sysconf(_SC_PAGESIZE);
+}
+
 int32_t WholeCpus(int64_t quota, int64_t period) {
   if (quota <= 0 || period <= 0) return std::numeric_limits<int32_t>::max();
   return static_cast<int32_t>(std::clamp<int64_t>(quota / period, 1, 65536));
@@ -81,23 +105,27 @@ int32_t AvailableCpus(const SystemFiles& files) {
   return std::max(1, std::min(affinity, CgroupCpus(files)));
 }
 
-int64_t AvailableMemory(const SystemFiles& files) {
-  int64_t available = 0;
-  std::ifstream meminfo(files.proc / "meminfo");
-  std::string line;
-  while (std::getline(meminfo, line)) {
-    if (line.starts_with("MemAvailable:")) available = std::atoll(line.c_str() + 13) * 1024;
-  }
-  const auto limit = [&](int64_t most, int64_t used) {
-    if (most >= 0 && used >= 0) available = std::min(available, std::max<int64_t>(0, most - used));
+MemoryBudget ProcessMemory(const SystemFiles& files) {
+  const int64_t total = NumberAfter(files.proc / "meminfo", "MemTotal:") * 1024;
+  // What this process already has is its own to use.
+  const int64_t own = OwnMemory(files);
+  MemoryBudget budget{.bytes = NumberAfter(files.proc / "meminfo", "MemAvailable:") * 1024 + own};
+  const auto limit = [&](int64_t most, int64_t used, int64_t reclaimable) {
+    if (most < 0 || used < 0 || most >= total) return;
+    budget.limited = true;
+    const int64_t others = std::max<int64_t>(0, used - reclaimable - own);
+    budget.bytes = std::min(budget.bytes, std::max<int64_t>(0, most - others));
   };
   for (const auto& group : Groups(files, "")) {
-    limit(ReadNumber(group / "memory.max"), ReadNumber(group / "memory.current"));
+    limit(ReadNumber(group / "memory.max"), ReadNumber(group / "memory.current"),
+          NumberAfter(group / "memory.stat", "inactive_file"));
   }
   for (const auto& group : Groups(files, "memory")) {
-    limit(ReadNumber(group / "memory.limit_in_bytes"), ReadNumber(group / "memory.usage_in_bytes"));
+    limit(ReadNumber(group / "memory.limit_in_bytes"), ReadNumber(group / "memory.usage_in_bytes"),
+          NumberAfter(group / "memory.stat", "total_inactive_file"));
   }
-  return std::max<int64_t>(0, available);
+  budget.bytes = std::max<int64_t>(0, budget.bytes);
+  return budget;
 }
 
 }  // namespace monet::server

@@ -18,8 +18,13 @@ struct SystemFiles {
 int32_t CgroupCpus(const SystemFiles& files);
 // The smaller of quota and affinity; at least 1.
 int32_t AvailableCpus(const SystemFiles& files = {});
-// Bytes still free: the smaller of the machine's available memory and what the cgroup's limit
-// leaves. At least 0.
-int64_t AvailableMemory(const SystemFiles& files = {});
+
+struct MemoryBudget {
+  int64_t bytes = 0;     // that this process may have in all, with what it has already
+  bool limited = false;  // by a cgroup: then nobody else is expected to want them
+};
+// The smaller of the machine's available memory and what every cgroup's limit leaves. Pages of
+// files that the kernel can drop count as free.
+MemoryBudget ProcessMemory(const SystemFiles& files = {});
 
 }  // namespace monet::server

@@ -35,7 +35,8 @@ std::string Summary(const ServingModel& model) {
   line("fingerprint", model.weights->fingerprint().ToString());
   line("backend", fmt::format("{}: {}", model.backend->Name(), model.backend->Description()));
   line("threads", std::to_string(model.threads));
-  line("kv cache", fmt::format("{} tokens, {} MiB", tokens, model.kv_bytes >> 20));
+  line("kv cache", fmt::format("{} tokens, {} MiB", tokens, model.memory.kv_cache >> 20));
+  text += "  memory\n" + MemoryTable(model.memory, "    ");
   line("policies", std::to_string(model.policies->Current()->policies().size()));
   return text;
 }

@@ -1,5 +1,7 @@
 #include "server/serving_model.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <functional>
 #include <system_error>
@@ -8,12 +10,11 @@
 #include "runtime/base/visible_ascii.h"
 #include "runtime/limits.h"
 #include "runtime/model/backend_factory.h"
+#include "runtime/model/checkpoint.h"
 #include "server/cpu_budget.h"
 
 namespace monet::server {
 namespace {
-
-constexpr int32_t kDefaultContexts = 32;  // of cache, when no size is configured
 
 absl::Status At(const char* what, const std::filesystem::path& path, const absl::Status& status) {
   return InvalidArgument("{} {}: {}", what, path.string(), Message(status));
@@ -24,11 +25,6 @@ std::string SystemFingerprint(const kernels::Backend& backend, const Weights& we
   const std::string digest = weights.fingerprint().ToString();
   return fmt::format("monet-{}/{}/{}/fp32/{}", MONET_VERSION, backend.Name(), backend.NumericsId(),
                      digest.substr(digest.find(':') + 1, 12));
-}
-
-// Keys and values of one token in all layers, fp32.
-int64_t KvBytesPerToken(const ModelConfig& config) {
-  return int64_t{2} * config.layers * config.kv_heads * config.HeadDim() * 4;
 }
 
 absl::StatusOr<std::shared_ptr<const PolicySnapshot>> LoadPolicies(const ServerOptions& options,
@@ -44,11 +40,37 @@ absl::StatusOr<std::shared_ptr<const PolicySnapshot>> LoadPolicies(const ServerO
   return snapshot;
 }
 
-absl::Status LoadCheckpoint(const ServerOptions& options, ServingModel* model) {
+// Fills step_limits and memory, before the weights take any.
+absl::Status PlanStart(const ServerOptions& options, ServingModel* model) {
   std::error_code error;
   if (!std::filesystem::is_directory(options.model, error)) {
     return InvalidArgument("--model {}: not a directory", options.model.string());
   }
+  const auto checkpoint = Checkpoint::Open(options.model);
+  if (!checkpoint.ok()) return At("--model", options.model, checkpoint.status());
+  StepLimits& limits = model->step_limits;
+  limits.max_tokens = options.max_step_tokens;
+  limits.max_logit_rows = options.max_step_tokens;
+  limits.max_sequences = options.max_running;
+  limits.max_context = (*checkpoint)->config().max_context;
+  limits.mask_slots = options.mask_slots;
+  limits.shadow_slots = options.tenants.empty() ? 0 : limits::kShadowSlots;
+  const MemoryBudget budget = ProcessMemory();
+  auto plan = PlanMemory(StoredModel::Of(**checkpoint), {.limits = limits,
+                                                         .threads = model->threads,
+                                                         .max_queue = options.max_queue,
+                                                         .kv_tokens = options.kv_tokens,
+                                                         .memory = budget.bytes,
+                                                         .shared = !budget.limited});
+  if (!plan.ok()) return plan.status();
+  model->memory = *plan;
+  limits.kv_blocks = plan->kv_blocks;
+  spdlog::debug("memory: {} of {} planned{}", FormatBytes(plan->Total()), FormatBytes(budget.bytes),
+                budget.limited ? ", limited by cgroup" : "");
+  return absl::OkStatus();
+}
+
+absl::Status LoadCheckpoint(const ServerOptions& options, ServingModel* model) {
   MONET_ASSIGN_OR_RETURN(model->backend, MakeBackend("cpu", model->threads));
   if (model->backend == nullptr) return InvalidArgument("this machine has no usable CPU backend");
   auto weights = LoadWeights(options.model, model->backend.get(), model->threads);
@@ -85,26 +107,6 @@ std::string ModelName(const ServerOptions& options) {
   return name.empty() ? "model" : name;
 }
 
-absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int32_t block_size,
-                                 int64_t bytes_per_token, int64_t memory) {
-  int64_t tokens = kv_tokens_option;
-  if (tokens == 0) {
-    tokens = std::min<int64_t>(int64_t{kDefaultContexts} * context, memory / 4 / bytes_per_token);
-    if (tokens < context) {
-      return InvalidArgument(
-          "kv_tokens: a quarter of the free memory holds {} tokens of key/value cache, the model's "
-          "context is {}; free memory, or give --kv-tokens",
-          tokens, context);
-    }
-  }
-  if (tokens < context) {
-    return InvalidArgument("kv_tokens is {}, at least the model's context, {}", tokens, context);
-  }
-  const int64_t blocks = (tokens + block_size - 1) / block_size;
-  if (blocks > INT32_MAX / block_size) return InvalidArgument("kv_tokens is {}, too many", tokens);
-  return static_cast<int32_t>(blocks);
-}
-
 absl::StatusOr<std::unique_ptr<TenantRegistry>> LoadTenants(const ServerOptions& options) {
   return TenantRegistry::Load({.tenants = options.tenants,
                                .keys = options.keys,
@@ -115,6 +117,7 @@ absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
     const ServerOptions& options, std::function<void(const StepReport&)> on_step) {
   auto model = std::make_unique<ServingModel>();
   model->threads = options.threads > 0 ? options.threads : AvailableCpus();
+  MONET_RETURN_IF_ERROR(PlanStart(options, model.get()));
   MONET_RETURN_IF_ERROR(LoadCheckpoint(options, model.get()));
   const ModelConfig& config = model->weights->config();
   model->shape = {ModelName(options),
@@ -128,19 +131,7 @@ absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
   MONET_ASSIGN_OR_RETURN(auto snapshot, LoadPolicies(options, *model->weights, model->shape.mask));
   model->policies = std::make_unique<PolicyRegistry>(std::move(snapshot));
 
-  StepLimits& limits = model->step_limits;
-  limits.max_tokens = options.max_step_tokens;
-  limits.max_logit_rows = options.max_step_tokens;
-  limits.max_sequences = options.max_running;
-  limits.max_context = config.max_context;
-  limits.mask_slots = options.mask_slots;
-  limits.shadow_slots = options.tenants.empty() ? 0 : limits::kShadowSlots;
-  const int64_t token_bytes = KvBytesPerToken(config);
-  MONET_ASSIGN_OR_RETURN(limits.kv_blocks,
-                         KvBlocks(options.kv_tokens, config.max_context, limits.block_size,
-                                  token_bytes, AvailableMemory()));
-  model->kv_bytes = int64_t{limits.kv_blocks} * limits.block_size * token_bytes;
-  auto forward = Forward::Create(model->backend.get(), model->weights.get(), limits);
+  auto forward = Forward::Create(model->backend.get(), model->weights.get(), model->step_limits);
   if (!forward.ok()) return At("--model", options.model, forward.status());
   model->forward = *std::move(forward);
 

@@ -10,6 +10,7 @@
 #include "runtime/base/status.h"
 #include "runtime/engine/engine.h"
 #include "runtime/model/forward.h"
+#include "runtime/model/memory_plan.h"
 #include "runtime/model/weights.h"
 #include "runtime/policy/registry.h"
 #include "runtime/tenant/tenant_registry.h"
@@ -26,7 +27,7 @@ struct ServingModel {
   ServedShape shape;
   EngineOptions engine_options;
   StepLimits step_limits;
-  int64_t kv_bytes = 0;
+  MemoryPlan memory;
   int32_t threads = 0;
 
   std::unique_ptr<kernels::Backend> backend;
@@ -40,11 +41,6 @@ struct ServingModel {
 // The model's name in the API: configured, or the name of its directory with '_' for
 // every byte that IsNameCharacter refuses; at most kMaxModelNameBytes.
 std::string ModelName(const ServerOptions& options);
-
-// The cache's size in blocks of `block_size` tokens, from the option or from `memory`, the bytes
-// that are still free. Errors: INVALID_ARGUMENT when one context does not fit.
-absl::StatusOr<int32_t> KvBlocks(int64_t kv_tokens_option, int32_t context, int32_t block_size,
-                                 int64_t bytes_per_token, int64_t memory);
 
 // The tenants of the settings. Errors: of TenantRegistry::Load.
 absl::StatusOr<std::unique_ptr<TenantRegistry>> LoadTenants(const ServerOptions& options);

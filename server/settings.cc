@@ -98,10 +98,12 @@ const std::vector<Setting>& Settings() {
            "the model directory's name, with '_' for what is not visible ASCII", CheckModelName),
       Integer("threads", "", {1, 1024}, &O::threads, "Computing threads.",
               "the CPUs that cgroup quota and affinity allow"),
-      Integer("kv_tokens", "tokens", {1, INT32_MAX}, &O::kv_tokens,
-              "Tokens of key/value cache shared by all running requests; at least the model's "
-              "context.",
-              "32 contexts, or what a quarter of the free memory holds"),
+      Integer(
+          "kv_tokens", "tokens", {1, INT32_MAX}, &O::kv_tokens,
+          "Tokens of key/value cache shared by all running requests; at least the model's "
+          "context.",
+          "32 contexts, or what the memory leaves after everything else (a quarter of it where no "
+          "cgroup limits the memory)"),
       Integer("max_running", "", {1, 1024}, &O::max_running, "Requests computed at the same time."),
       Integer("max_queue", "", {1, 100000}, &O::max_queue,
               "Requests that wait; one more is RESOURCE_EXHAUSTED."),

@@ -9,6 +9,9 @@
 
 namespace monet::kernels {
 
+// What AllocateAligned takes from the system for `bytes`: 2 MiB pages are whole.
+// REQUIRES: bytes + 2 MiB does not overflow.
+size_t AlignedBytes(size_t bytes);
 // 64-byte aligned, in 2 MiB pages where large; null when out of memory.
 void* AllocateAligned(size_t bytes);
 void FreeAligned(void* ptr);
@@ -42,6 +45,9 @@ struct Workspace {
   Limits limits;
   int64_t mixed_floats = 0;  // of one thread
 };
+
+// Bytes that Workspace::Allocate takes; -1 when sizes overflow. Allocates nothing.
+int64_t WorkspaceBytes(const Limits& limits, int32_t threads);
 
 // Inner units and a one, in whole lanes.
 constexpr int64_t ActStride(int64_t units) { return (units + 1 + 15) / 16 * 16; }

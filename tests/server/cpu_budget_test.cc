@@ -1,13 +1,12 @@
 #include "server/cpu_budget.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <string>
-
-#include "server/serving_model.h"
 
 namespace monet::server {
 namespace {
@@ -63,23 +62,50 @@ TEST_F(CpuBudgetTest, Version1) {
   EXPECT_EQ(CgroupCpus(files_), kNoQuota);
 }
 
+TEST_F(CpuBudgetTest, MemoryWithoutALimitIsWhatTheMachineHasAvailable) {
+  Write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n");
+  EXPECT_EQ(ProcessMemory(files_).bytes, 4000 * 1024);
+  EXPECT_FALSE(ProcessMemory(files_).limited);
+}
+
 TEST_F(CpuBudgetTest, MemoryIsTheSmallerOfMachineAndGroup) {
   Write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n");
-  EXPECT_EQ(AvailableMemory(files_), 4000 * 1024);
   Write("proc/self/cgroup", "0::/\n");
   Write("cgroup/memory.max", "3000000\n");
   Write("cgroup/memory.current", "1000000\n");
-  EXPECT_EQ(AvailableMemory(files_), 2000000);
+  EXPECT_EQ(ProcessMemory(files_).bytes, 2000000);
+  EXPECT_TRUE(ProcessMemory(files_).limited);
   Write("cgroup/memory.current", "3500000\n");
-  EXPECT_EQ(AvailableMemory(files_), 0);
+  EXPECT_EQ(ProcessMemory(files_).bytes, 0);
 }
 
-TEST(KvBlocks, DefaultsModestlyAndNeverBelowOneContext) {
-  EXPECT_EQ(*KvBlocks(0, 512, 16, 1000, int64_t{1} << 40), 32 * 512 / 16);
-  EXPECT_EQ(*KvBlocks(0, 512, 16, 1000, 4000 * 600), (600 + 15) / 16);
-  EXPECT_FALSE(KvBlocks(0, 512, 16, 1000, 4000 * 511).ok());
-  EXPECT_FALSE(KvBlocks(511, 512, 16, 1000, 0).ok());
-  EXPECT_EQ(*KvBlocks(513, 512, 16, 1000, 0), 33);
+TEST_F(CpuBudgetTest, CachedFilesAndTheProcessItselfDoNotCountAsTaken) {
+  Write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n");
+  Write("proc/self/cgroup", "0::/pod/main\n");
+  Write("cgroup/pod/main/memory.max", "3000000\n");
+  Write("cgroup/pod/main/memory.current", "2000000\n");
+  Write("cgroup/pod/main/memory.stat", "anon 500000\ninactive_file 1500000\nactive_file 1\n");
+  EXPECT_EQ(ProcessMemory(files_).bytes, 2500000);
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  Write("proc/self/statm", "1000 110 10\n");
+  EXPECT_EQ(ProcessMemory(files_).bytes, 2500000 + 100 * page);
+  Write("cgroup/pod/memory.max", "2600000\n");  // of the group above
+  Write("cgroup/pod/memory.current", "2200000\n");
+  Write("cgroup/pod/memory.stat", "inactive_file 1500000\n");
+  EXPECT_EQ(ProcessMemory(files_).bytes, 2600000 - 700000 + 100 * page);
+}
+
+TEST_F(CpuBudgetTest, MemoryOfVersion1) {
+  Write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n");
+  Write("proc/self/cgroup", "3:memory:/docker/x\n0::/\n");
+  Write("cgroup/memory/docker/memory.limit_in_bytes", "9223372036854771712\n");  // none
+  Write("cgroup/memory/docker/memory.usage_in_bytes", "123\n");
+  EXPECT_FALSE(ProcessMemory(files_).limited);
+  Write("cgroup/memory/docker/x/memory.limit_in_bytes", "4000000\n");
+  Write("cgroup/memory/docker/x/memory.usage_in_bytes", "3000000\n");
+  Write("cgroup/memory/docker/x/memory.stat", "total_inactive_file 1000000\n");
+  EXPECT_EQ(ProcessMemory(files_).bytes, 2000000);
+  EXPECT_TRUE(ProcessMemory(files_).limited);
 }
 
 }  // namespace
