@@ -117,11 +117,15 @@ def test_threads_and_memory_are_those_of_the_container(api, containers):
         high_water = int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.M).group(1)) << 10
         assert high_water < 1 << 30
     tokens = []
-    for memory in ("1g", "200m"):
+    for memory in ("1g", "350m"):
         with containers.container(*SERVE, options=["--memory", memory]) as name:
             _, printed = ready(containers, name)
             tokens.append(int(re.search(r"^  kv cache +(\d+) tokens", printed, re.M).group(1)))
     assert tokens[1] < tokens[0], "the smaller container has the smaller cache"
+    refused = containers.run("podman", "run", "--rm", "--network", "host", "--read-only",
+                             "--memory", "200m", IMAGE, *SERVE)
+    assert refused.returncode == 2
+    assert re.search(r"memory: \d+ bytes are needed, \d+ are available", refused.stderr)
 
 
 @pytest.mark.parametrize("arguments, message", [
