@@ -22,7 +22,7 @@ namespace {
 constexpr char kExample[] =
     "Examples:\n"
     "  monetctl plan --model models/demo --memory 1Gi\n"
-    "  monetctl plan --model monet-1.4b --memory 16Gi --threads 8 --helm >> values.yaml\n\n"
+    "  monetctl plan --model monet-1.4b --memory 16Gi --threads 8 --helm\n\n"
     "Reads config.json and the headers of the safetensors files, never the weights; with "
     "config.json\n"
     "alone it takes the weights for bf16. The arithmetic is the one that monet-server starts with; "
@@ -46,7 +46,8 @@ struct PlanArguments {
     step_tokens = AddValue(app, "--max-step-tokens", "N", "As the server. Default: 64");
     app->add_flag("--tenants", tenants, "The server will have tenants: counts shadow slots");
     app->add_flag("--json", json, "Print one JSON object");
-    app->add_flag("--helm", helm, "Print the plan for values.yaml of the Helm chart");
+    app->add_flag("--helm", helm,
+                  "Print plan.memory for a model in the Helm chart's values (models.NAME)");
   }
 
   CLI::Option *model, *memory, *threads, *kv_tokens, *max_running, *max_queue, *mask_slots,
