@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -17,11 +16,8 @@ import grpc
 import pytest
 import yaml
 
+import server_process
 from chart_render import CHART, CI, ROOT, find, objects
-
-sys.path.insert(0, str(ROOT / "tests/e2e"))
-
-import server_process  # noqa: E402
 
 ALERTS = CHART / "files/alerts.yaml"
 DASHBOARD = json.loads((CHART / "files/dashboard.json").read_text())
