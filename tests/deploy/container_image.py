@@ -95,8 +95,9 @@ class Containers:
                     timeout=timeout)
         return self.inspect(tag)["Id"]
 
-    def inspect(self, image):
-        return json.loads(self.output("podman", "image", "inspect", image))[0]
+    def inspect(self, name):
+        """What podman knows of an image or a container."""
+        return json.loads(self.output("podman", "inspect", name))[0]
 
     @contextlib.contextmanager
     def container(self, *arguments, options=()):

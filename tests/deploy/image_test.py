@@ -99,8 +99,7 @@ def test_a_drain_loses_nothing(api, containers):
         reader.join(30)
         assert errors == [] and len(tokens) == 400
         assert finish == [api.generation.FINISH_REASON_LENGTH]
-        state = containers.output("podman", "inspect", name, "--format", "{{.State.ExitCode}}")
-        assert state == "0"
+        assert containers.inspect(name)["State"]["ExitCode"] == 0
 
 
 def test_threads_and_memory_are_those_of_the_container(api, containers):
