@@ -40,28 +40,33 @@ absl::StatusOr<std::shared_ptr<const PolicySnapshot>> LoadPolicies(const ServerO
   return snapshot;
 }
 
-// Fills step_limits and memory, before the weights take any.
-absl::Status PlanStart(const ServerOptions& options, ServingModel* model) {
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(const ServerOptions& options) {
   std::error_code error;
   if (!std::filesystem::is_directory(options.model, error)) {
     return InvalidArgument("--model {}: not a directory", options.model.string());
   }
-  const auto checkpoint = Checkpoint::Open(options.model);
+  auto checkpoint = Checkpoint::Open(options.model);
   if (!checkpoint.ok()) return At("--model", options.model, checkpoint.status());
+  return checkpoint;
+}
+
+// Fills step_limits and memory, before the weights take any.
+absl::Status PlanStart(const ServerOptions& options, const Checkpoint& checkpoint,
+                       ServingModel* model) {
   StepLimits& limits = model->step_limits;
   limits.max_tokens = options.max_step_tokens;
   limits.max_logit_rows = options.max_step_tokens;
   limits.max_sequences = options.max_running;
-  limits.max_context = (*checkpoint)->config().max_context;
+  limits.max_context = checkpoint.config().max_context;
   limits.mask_slots = options.mask_slots;
   limits.shadow_slots = options.tenants.empty() ? 0 : limits::kShadowSlots;
   const MemoryBudget budget = ProcessMemory();
-  auto plan = PlanMemory(StoredModel::Of(**checkpoint), {.limits = limits,
-                                                         .threads = model->threads,
-                                                         .max_queue = options.max_queue,
-                                                         .kv_tokens = options.kv_tokens,
-                                                         .memory = budget.bytes,
-                                                         .shared = !budget.limited});
+  auto plan = PlanMemory(StoredModel::Of(checkpoint), {.limits = limits,
+                                                       .threads = model->threads,
+                                                       .max_queue = options.max_queue,
+                                                       .kv_tokens = options.kv_tokens,
+                                                       .memory = budget.bytes,
+                                                       .shared = !budget.limited});
   if (!plan.ok()) return plan.status();
   model->memory = *plan;
   limits.kv_blocks = plan->kv_blocks;
@@ -70,10 +75,11 @@ absl::Status PlanStart(const ServerOptions& options, ServingModel* model) {
   return absl::OkStatus();
 }
 
-absl::Status LoadCheckpoint(const ServerOptions& options, ServingModel* model) {
+absl::Status LoadCheckpoint(const ServerOptions& options, const Checkpoint& checkpoint,
+                            ServingModel* model) {
   MONET_ASSIGN_OR_RETURN(model->backend, MakeBackend("cpu", model->threads));
   if (model->backend == nullptr) return InvalidArgument("this machine has no usable CPU backend");
-  auto weights = LoadWeights(options.model, model->backend.get(), model->threads);
+  auto weights = LoadWeights(checkpoint, model->backend.get(), model->threads);
   if (!weights.ok()) return At("--model", options.model, weights.status());
   model->weights = *std::move(weights);
   auto tokenizer = Tokenizer::FromFile(options.model / "tokenizer.model");
@@ -117,8 +123,9 @@ absl::StatusOr<std::unique_ptr<ServingModel>> LoadServingModel(
     const ServerOptions& options, std::function<void(const StepReport&)> on_step) {
   auto model = std::make_unique<ServingModel>();
   model->threads = options.threads > 0 ? options.threads : AvailableCpus();
-  MONET_RETURN_IF_ERROR(PlanStart(options, model.get()));
-  MONET_RETURN_IF_ERROR(LoadCheckpoint(options, model.get()));
+  MONET_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(options));
+  MONET_RETURN_IF_ERROR(PlanStart(options, *checkpoint, model.get()));
+  MONET_RETURN_IF_ERROR(LoadCheckpoint(options, *checkpoint, model.get()));
   const ModelConfig& config = model->weights->config();
   model->shape = {ModelName(options),
                   MaskShape{config.Routers(), config.experts},

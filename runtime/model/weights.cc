@@ -337,7 +337,12 @@ absl::Status WeightsLoader::LoadRopeTables() {
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::filesystem::path& directory,
                                                      kernels::Backend* backend, int32_t threads) {
   MONET_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(directory));
-  return WeightsLoader(*checkpoint, backend).Load(threads);
+  return LoadWeights(*checkpoint, backend, threads);
+}
+
+absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const Checkpoint& checkpoint,
+                                                     kernels::Backend* backend, int32_t threads) {
+  return WeightsLoader(checkpoint, backend).Load(threads);
 }
 
 }  // namespace monet

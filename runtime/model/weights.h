@@ -12,6 +12,8 @@
 
 namespace monet {
 
+class Checkpoint;
+
 struct RouterWeights {
   kernels::Matrix w1, w2;             // (H·E, D)
   const float* threshold1 = nullptr;  // (H)
@@ -54,6 +56,9 @@ class Weights {
 // which must outlive the result. Errors: INVALID_ARGUMENT (bad content; names the file within the
 // directory and the tensor), NOT_FOUND (missing file), RESOURCE_EXHAUSTED.
 absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const std::filesystem::path& directory,
+                                                     kernels::Backend* backend, int32_t threads);
+// The same of a directory that is open already; the result does not refer to `checkpoint`.
+absl::StatusOr<std::unique_ptr<Weights>> LoadWeights(const Checkpoint& checkpoint,
                                                      kernels::Backend* backend, int32_t threads);
 
 }  // namespace monet
