@@ -1,7 +1,6 @@
 // monetctl admin: what the administrator's port of a server offers.
 #include <httplib.h>
 
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -10,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/exit_status.h"
 #include "cli/options.h"
+#include "cli/text_input.h"
 
 namespace monet::cli {
 namespace {
@@ -43,12 +43,10 @@ struct Target {
 };
 
 absl::StatusOr<std::string> ReadToken(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string token(kMaxTokenFileBytes, '\0');
-  file.read(token.data(), static_cast<std::streamsize>(token.size()));
-  if (!file.is_open() || file.bad())
-    return InvalidArgument("--token-file {}: cannot be read", path);
-  token.resize(static_cast<size_t>(file.gcount()));
+  MONET_ASSIGN_OR_RETURN(std::string token, ReadInput(path));
+  if (token.size() > kMaxTokenFileBytes) {
+    return InvalidArgument("--token-file {}: has more than {} bytes", path, kMaxTokenFileBytes);
+  }
   if (token.ends_with('\n')) token.pop_back();
   if (token.ends_with('\r')) token.pop_back();
   // It goes into a header: a line end in it would begin another one.

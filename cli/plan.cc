@@ -111,8 +111,9 @@ bool HasWeights(const std::filesystem::path& directory) {
          std::filesystem::exists(directory / "model.safetensors.index.json", error);
 }
 
-absl::StatusOr<StoredModel> ReadModel(const std::filesystem::path& directory) {
-  if (HasWeights(directory)) {
+// `assumed`: from config.json alone.
+absl::StatusOr<StoredModel> ReadModel(const std::filesystem::path& directory, bool assumed) {
+  if (!assumed) {
     MONET_ASSIGN_OR_RETURN(const auto checkpoint, Checkpoint::Open(directory));
     return StoredModel::Of(*checkpoint);
   }
@@ -163,14 +164,14 @@ absl::Status RunPlan(const PlanArguments& arguments, const Session& session) {
   if (arguments.json && arguments.helm) return InvalidArgument("--json and --helm: give one");
   MONET_ASSIGN_OR_RETURN(const auto directory, TextOf(arguments.model));
   MONET_ASSIGN_OR_RETURN(const MemoryRequest request, RequestOf(arguments));
-  const auto model = ReadModel(*directory);
+  const bool assumed = !HasWeights(*directory);
+  const auto model = ReadModel(*directory, assumed);
   if (!model.ok()) {
     return Error(model.status().code(), "{}: {}", *directory, Message(model.status()));
   }
   const auto plan = PlanMemory(*model, request);
   if (absl::IsResourceExhausted(plan.status())) return MarkCallFailed(plan.status());
   if (!plan.ok()) return plan.status();
-  const bool assumed = !HasWeights(*directory);
   if (arguments.helm) {
     return session.console->Write(fmt::format("plan:\n  memory: {}\n", plan->Peak()));
   }

@@ -93,10 +93,11 @@ AdminListener::AdminListener(AdminActions actions, const AdminToken* token)
         return httplib::Server::HandlerResponse::Handled;
       });
   http.set_default_headers({{"Cache-Control", "no-store"}, {"X-Content-Type-Options", "nosniff"}});
-  const auto handle = [this](const httplib::Request& request, httplib::Response& response) {
-    Handle(request, &response);
-  };
   for (const Route& route : Routes()) {
+    const auto handle = [this, &route](const httplib::Request& request,
+                                       httplib::Response& response) {
+      Handle(route, request, &response);
+    };
     if (route.method == "GET") http.Get(route.path, handle);
     // Without reading a body: httplib would wait for the end of one that no length announces.
     if (route.method == "POST") {
@@ -156,10 +157,9 @@ AdminListener::Answer AdminListener::Check(const httplib::Request& request) cons
   return {};
 }
 
-void AdminListener::Handle(const httplib::Request& request, httplib::Response* response) const {
-  const Route* route = FindRoute(request);
-  const Answer answer =
-      route == nullptr ? Answer::Error(404, "not here") : (this->*route->handle)(request);
+void AdminListener::Handle(const Route& route, const httplib::Request& request,
+                           httplib::Response* response) const {
+  const Answer answer = (this->*route.handle)(request);
   if (request.method != "GET") {
     spdlog::info("admin: {} {} from {}: {}", request.method, request.path, request.remote_addr,
                  answer.status);

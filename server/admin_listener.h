@@ -51,7 +51,8 @@ class AdminListener {
   static const Route* FindRoute(const httplib::Request& request);
   static const std::vector<Route>& Routes();
 
-  void Handle(const httplib::Request& request, httplib::Response* response) const;
+  void Handle(const Route& route, const httplib::Request& request,
+              httplib::Response* response) const;
   Answer Check(const httplib::Request& request) const;
   Answer Health(const httplib::Request& request) const;
   Answer Reload(const httplib::Request& request) const;

@@ -66,8 +66,6 @@ class WeightBytes {
       case TensorRole::kPostAttentionNorm:
       case TensorRole::kUp1Bias:
       case TensorRole::kUp2Bias:
-        total_ += Allocation(Elements(tensor), kFloat);
-        return;
       case TensorRole::kMean1:  // one threshold for mean and variance
       case TensorRole::kMean2:
         total_ += Allocation(Elements(tensor), kFloat);

@@ -108,14 +108,13 @@ def calls_by_status(server):
     return counts
 
 
-def waiting(server):
-    return sum(value for name, value in server.metrics().items()
-               if name.startswith("monet_num_requests_waiting{"))
+def total(samples, name):
+    return sum(value for sample, value in samples.items() if sample.startswith(name + "{"))
 
 
 def idle(server):
     samples = server.metrics()
-    return all(sum(v for k, v in samples.items() if k.startswith(name + "{")) == 0
+    return all(total(samples, name) == 0
                for name in ("monet_num_requests_running", "monet_num_requests_waiting",
                             "monet_kv_cache_usage_perc"))
 
@@ -329,7 +328,7 @@ def test_rapid_resets(api, server, healthy):
             except OSError:  # the server may end such a connection
                 pass
     # They leave the queue when the server comes to them.
-    assert eventually(lambda: waiting(server) == 0, 30)
+    assert eventually(lambda: total(server.metrics(), "monet_num_requests_waiting") == 0, 30)
 
 
 def test_slow_readers(api, server, healthy):

@@ -164,9 +164,8 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory):
+def prometheus(api, tmp_path_factory):
     folder = tmp_path_factory.mktemp("observed")
-    api = server_process.generate_api(tmp_path_factory.mktemp("stubs"))
     for name in ("broken", "other", "prometheus"):
         (folder / name).mkdir()
     # One replica has a policy that the other has not.
