@@ -11,6 +11,7 @@
 #include "cli/exit_status.h"
 #include "cli/explain_arguments.h"
 #include "cli/json_shapes.h"
+#include "cli/options.h"
 #include "cli/routing_table.h"
 #include "cli/token_texts.h"
 
@@ -294,6 +295,7 @@ absl::Status ExplainOne(const v1::ExplainRequest& request, int32_t sequence, Exp
 
 absl::Status RunExplain(const ExplainArguments& arguments, const Session& session) {
   MONET_ASSIGN_OR_RETURN(const ServerOptions server, arguments.server.Read());
+  MONET_RETURN_IF_ERROR(CheckOutput(arguments.out));
   MONET_ASSIGN_OR_RETURN(const std::vector<v1::ExplainRequest> requests, arguments.Read());
   MONET_ASSIGN_OR_RETURN(const auto connection, Connection::Open(server, session.interrupts));
   MONET_ASSIGN_OR_RETURN(const auto sink, MakeSink(arguments, connection.get(), session.console));

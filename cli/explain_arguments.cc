@@ -43,7 +43,9 @@ ExplainArguments::ExplainArguments(CLI::App* app) : server(app), mask(app) {
                  "8192; 0 is 8192. Default: 16, with --out 0");
   min_weight =
       AddValue(app, "--min-weight", "W", "Leave out lighter experts, 0 to 1000. Default: 0");
-  out = AddValue(app, "--out", "FILE", "Write a safetensors file instead of printing");
+  out = AddValue(app, "--out", "FILE",
+                 "Write a safetensors file instead of printing: a new one, or in the place of a\n"
+                 "regular file (also of one that a link leads to)");
   model = AddValue(app, "--model", "NAME",
                    "Refuse to run on a model of another name. Default: whatever is served");
   request_id = AddValue(app, "--request-id", "ID",

@@ -1,12 +1,10 @@
 // monetctl forward: a checkpoint's logits for given token ids, offline, with any backend.
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <new>
 #include <optional>
 #include <span>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -42,7 +40,10 @@ struct ForwardArguments {
     removed_key = AddValue(app, "--removed-key", "KEY",
                            "Tensor of the same file with the experts to remove, for all rows and\n"
                            "positions. Default: no mask");
-    out = AddValue(app, "--out", "FILE", "Safetensors file to write")->required();
+    out = AddValue(app, "--out", "FILE",
+                   "Safetensors file to write: a new one, or in the place of a regular file\n"
+                   "(also of one that a link leads to)")
+              ->required();
     threads = AddValue(app, "--threads", "N",
                        "Computing threads of 'cpu', and for reading the checkpoint, 1 to 1024.\n"
                        "Default: the processors that this process may use");
@@ -122,21 +123,6 @@ absl::StatusOr<std::shared_ptr<const ExpertMask>> ReadMask(const SafetensorsFile
   return mask;
 }
 
-// Finds out before the work whether its result can be written.
-absl::Status CheckOutput(const std::filesystem::path& path) {
-  std::error_code error;
-  const auto type = std::filesystem::status(path, error).type();
-  if (type != std::filesystem::file_type::not_found &&
-      type != std::filesystem::file_type::regular) {
-    return InvalidArgument("--out '{}' is not a regular file", path.string());
-  }
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  if (!std::filesystem::is_directory(folder, error)) {
-    return InvalidArgument("--out '{}': there is no such folder", path.string());
-  }
-  return absl::OkStatus();
-}
-
 // Logits (B, T, V), one sequence after the other so that progress can be told.
 absl::StatusOr<std::unique_ptr<float[]>> ComputeLogits(kernels::Backend* backend,
                                                        const Weights& weights,
@@ -179,7 +165,7 @@ absl::Status RunForward(const ForwardArguments& arguments, const Session& sessio
   const int32_t threads = given_threads.value_or(std::clamp(processors, 1, 1024));
   MONET_ASSIGN_OR_RETURN(const std::optional<std::string> name, TextOf(arguments.backend));
   MONET_ASSIGN_OR_RETURN(const std::optional<std::string> key, TextOf(arguments.removed_key));
-  MONET_RETURN_IF_ERROR(CheckOutput(path_of(arguments.out)));
+  MONET_RETURN_IF_ERROR(CheckOutput(arguments.out));
 
   MONET_ASSIGN_OR_RETURN(const auto backend, MakeBackend(name.value_or("cpu"), threads));
   MONET_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path_of(arguments.ids)));

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cli/text_input.h"
+#include "runtime/base/replace_file.h"
 
 namespace monet::cli {
 namespace {
@@ -82,6 +83,14 @@ absl::StatusOr<std::optional<double>> FiniteOf(const CLI::Option* option) {
                            kNumber);
   }
   return value;
+}
+
+absl::Status CheckOutput(const CLI::Option* option) {
+  if (option->count() == 0) return absl::OkStatus();
+  const std::string& path = option->results()[0];
+  const absl::Status status = CheckReplaceable(path);
+  if (status.ok()) return status;
+  return InvalidArgument("{} '{}': {}", option->get_name(), path, Message(status));
 }
 
 }  // namespace monet::cli

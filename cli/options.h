@@ -32,4 +32,8 @@ absl::StatusOr<std::vector<int32_t>> Int32sOf(const CLI::Option* option);
 absl::StatusOr<std::optional<uint64_t>> Uint64Of(const CLI::Option* option);
 absl::StatusOr<std::optional<double>> FiniteOf(const CLI::Option* option);
 
+// Finds out before the work whether its result can be written to the file that the option names, if
+// it was given. Errors: those of CheckReplaceable, naming the option and the file.
+absl::Status CheckOutput(const CLI::Option* option);
+
 }  // namespace monet::cli

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <system_error>
 
+#include "runtime/base/replace_file.h"
 #include "runtime/limits.h"
 #include "runtime/model/json.h"
 
@@ -301,20 +301,8 @@ absl::Status WriteSafetensors(const std::filesystem::path& path,
                               const std::vector<TensorToWrite>& tensors,
                               const std::map<std::string, std::string>& metadata) {
   MONET_ASSIGN_OR_RETURN(const std::string bytes, EncodeSafetensors(tensors, metadata));
-  // A temporary file beside the target, so that the rename stays within one file system.
-  const std::filesystem::path temporary = path.string() + fmt::format(".{}.tmp", getpid());
-  std::FILE* out = std::fopen(temporary.c_str(), "wbe");
-  const bool written =
-      out != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), out) == bytes.size();
-  const bool closed = out != nullptr && std::fclose(out) == 0;
-  std::error_code error;
-  if (written && closed) std::filesystem::rename(temporary, path, error);
-  if (!written || !closed || error) {
-    std::error_code ignored;
-    std::filesystem::remove(temporary, ignored);
-    return Error(absl::StatusCode::kInternal, "{} cannot be written", path.filename().string());
-  }
-  return absl::OkStatus();
+  const absl::Status written = ReplaceFile(path, bytes);
+  return written.ok() ? written : Named(path.filename().string(), written);
 }
 
 }  // namespace monet

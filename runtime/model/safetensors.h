@@ -97,8 +97,8 @@ absl::StatusOr<std::string> EncodeSafetensors(
     const std::vector<TensorToWrite>& tensors,
     const std::map<std::string, std::string>& metadata = {});
 
-// Writes it to `path`, replacing what is there only when everything was written. Errors: also
-// INTERNAL when the file cannot be written.
+// Writes it to `path`, replacing what is there only when everything was written. Errors: also those
+// of ReplaceFile, naming the file by its last component.
 absl::Status WriteSafetensors(const std::filesystem::path& path,
                               const std::vector<TensorToWrite>& tensors,
                               const std::map<std::string, std::string>& metadata = {});

@@ -1,15 +1,10 @@
 #include "runtime/tenant/key_file_writer.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <sstream>
 #include <system_error>
 
 #include "runtime/base/bounded_file.h"
-#include "runtime/base/write_all.h"
+#include "runtime/base/replace_file.h"
 #include "runtime/limits.h"
 
 namespace monet {
@@ -28,37 +23,6 @@ size_t IndentOf(const std::string& yaml) {
   return 0;
 }
 
-std::string SystemError() { return std::generic_category().message(errno); }
-
-// Makes the rename itself last.
-void SyncFolder(const fs::path& folder) {
-  const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  fsync(descriptor);
-  close(descriptor);
-}
-
-absl::Status ReplaceFile(const fs::path& path, std::string_view bytes, mode_t mode) {
-  const fs::path next = path.string() + ".new";
-  const int file = open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-  if (file < 0) {
-    return errno == EEXIST
-               ? InvalidArgument("{} is there: another writer is at work, or one was interrupted",
-                                 next.string())
-               : InvalidArgument("cannot write {}: {}", next.string(), SystemError());
-  }
-  const bool written = fchmod(file, mode) == 0 && WriteAll(file, bytes) == 0 && fsync(file) == 0;
-  const std::string problem = written ? "" : SystemError();
-  close(file);
-  if (written && rename(next.c_str(), path.c_str()) == 0) {
-    SyncFolder(path.has_parent_path() ? path.parent_path() : fs::path("."));
-    return absl::OkStatus();
-  }
-  const std::string reason = written ? SystemError() : problem;
-  unlink(next.c_str());
-  return InvalidArgument("cannot write {}: {}", path.string(), reason);
-}
-
 }  // namespace
 
 std::string FormatKeyEntry(const KeyEntry& entry, size_t indent) {
@@ -72,19 +36,15 @@ std::string FormatKeyEntry(const KeyEntry& entry, size_t indent) {
   return text;
 }
 
-absl::Status AppendKeyEntry(const fs::path& given, const KeyEntry& entry) {
-  // The file that a link means is replaced, not the link.
+absl::Status AppendKeyEntry(const fs::path& path, const KeyEntry& entry) {
+  MONET_RETURN_IF_ERROR(CheckReplaceable(path));
   std::error_code error;
-  const fs::path path = fs::exists(given, error) ? fs::canonical(given, error) : given;
   std::string yaml = "keys:\n";
   size_t before = 0;
-  mode_t mode = 0600;
   if (fs::exists(path, error)) {
     MONET_ASSIGN_OR_RETURN(yaml, ReadBoundedFile(path, limits::kMaxTenantFileBytes));
     MONET_ASSIGN_OR_RETURN(const auto keys, ParseKeys(yaml));
     before = keys.size();
-    struct stat info {};
-    if (stat(path.c_str(), &info) == 0) mode = info.st_mode & 0777;
     if (!yaml.ends_with('\n')) yaml += '\n';
     // An empty list in brackets is what a file without keys has.
     if (const size_t empty = yaml.find("keys: []"); before == 0 && empty != std::string::npos) {
@@ -97,7 +57,7 @@ absl::Status AppendKeyEntry(const fs::path& given, const KeyEntry& entry) {
     return InvalidArgument("the entry cannot be appended to this file{}{}", after.ok() ? "" : ": ",
                            after.ok() ? "" : Message(after.status()));
   }
-  return ReplaceFile(path, yaml, mode);
+  return ReplaceFile(path, yaml, {.new_mode = 0600, .one_writer = true});
 }
 
 }  // namespace monet

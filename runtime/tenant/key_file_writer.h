@@ -13,10 +13,10 @@ namespace monet {
 std::string FormatKeyEntry(const KeyEntry& entry, size_t indent = 0);
 
 // Appends the entry to the file, which is made (mode 0600) when there is none. Whoever reads at the
-// same time sees the old file or the new one: it is written beside and renamed. What is in the file
-// stays as it is, comments too.
-// Errors: INVALID_ARGUMENT when the file is no keys.yaml, when its list cannot be appended to (one
-// in brackets), when another writer's temporary file is there, or when it cannot be written.
+// same time sees the old file or the new one: see ReplaceFile. What is in the file stays as it is,
+// comments too.
+// Errors: INVALID_ARGUMENT when the file is no keys.yaml or its list cannot be appended to (one in
+// brackets); those of ReplaceFile, also when another writer's temporary file is there.
 absl::Status AppendKeyEntry(const std::filesystem::path& path, const KeyEntry& entry);
 
 }  // namespace monet

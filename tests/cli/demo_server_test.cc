@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -218,6 +219,18 @@ TEST_F(DemoServerTest, ExplainPrintsATable) {
                                               {"explain", "--top", "many", "x"}}) {
     EXPECT_EQ(RunMonetctl(bad).exit_code, 2);
   }
+}
+
+// Refused before the server is asked: nothing is run for a file that cannot be had.
+TEST_F(DemoServerTest, ExplainWritesFilesOnly) {
+  const std::string fifo = testing::TempDir() + "explain-fifo-" + std::to_string(getpid());
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const CommandResult result =
+      RunMonetctl({"explain", "--server", "127.0.0.1:1", "--out", fifo, "x"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.errors, testing::HasSubstr("--out '" + fifo + "': not a regular file"));
+  EXPECT_TRUE(std::filesystem::is_fifo(fifo));
+  std::filesystem::remove(fifo);
 }
 
 TEST_F(DemoServerTest, ExplainWritesEveryActiveExpert) {

@@ -1,6 +1,7 @@
 // monetctl forward, as a process, on golden checkpoints and on damaged copies of them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <cstring>
@@ -261,9 +262,17 @@ TEST_F(ForwardTest, RefusesBadArguments) {
   ExpectRefused(RunMonetctl({"forward", "--model", Golden("vd_tiny"), "--ids", golden, "--out",
                              folder_ / "no/out"}),
                 "no such folder");
-  ExpectRefused(
-      RunMonetctl({"forward", "--model", Golden("vd_tiny"), "--ids", golden, "--out", "/dev/null"}),
-      "not a regular file");
+  const fs::path fifo = folder_ / "fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const fs::path dangling = folder_ / "dangling";
+  fs::create_symlink("nothing", dangling);
+  const auto into = [&](const fs::path& out) {
+    return RunMonetctl({"forward", "--model", Golden("vd_tiny"), "--ids", golden, "--out", out});
+  };
+  ExpectRefused(into(fifo), "not a regular file");
+  ExpectRefused(into(dangling), "leads to no file");
+  EXPECT_TRUE(fs::is_fifo(fifo));
+  EXPECT_TRUE(fs::is_symlink(dangling));
 }
 
 }  // namespace

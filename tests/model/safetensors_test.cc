@@ -235,15 +235,18 @@ TEST_F(SafetensorsTest, WriterRefusesBadTensors) {
   EXPECT_EQ(code({{"a", TensorDType::kF32, {1}, bytes}}), absl::StatusCode::kOk);
 }
 
-TEST_F(SafetensorsTest, AFailedWriteLeavesNothingBehind) {
+// A pipe, a device or a folder is not what somebody wants to have a file in the place of.
+TEST_F(SafetensorsTest, WriterLeavesWhatIsNoFile) {
   const std::vector<uint8_t> bytes(4);
   const std::vector<TensorToWrite> tensors = {{"a", TensorDType::kF32, {1}, bytes}};
-  EXPECT_EQ(WriteSafetensors(folder_.path() / "no" / "such", tensors).code(),
-            absl::StatusCode::kInternal);
-  // The target is a folder: the rename fails after everything was written.
-  std::filesystem::create_directory(folder_.path() / "target");
-  EXPECT_EQ(WriteSafetensors(folder_.path() / "target", tensors).code(),
-            absl::StatusCode::kInternal);
+  const auto fifo = folder_.path() / "fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const absl::Status status = WriteSafetensors(fifo, tensors);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Message(status), "fifo: not a regular file");
+  EXPECT_TRUE(std::filesystem::is_fifo(fifo));
+  EXPECT_EQ(Message(WriteSafetensors(folder_.path() / "no" / "such", tensors)),
+            "such: there is no such folder");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path()), {}), 1);
 }
 

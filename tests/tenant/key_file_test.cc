@@ -180,5 +180,19 @@ TEST_F(AppendKey, LeavesWhatItCannotAppendTo) {
   EXPECT_EQ(Read(), "keys: []\n");
 }
 
+TEST_F(AppendKey, FollowsALinkToTheFile) {
+  const auto link = folder_ / "link.yaml";
+  std::filesystem::create_symlink("keys.yaml", link);
+  EXPECT_THAT(Message(AppendKeyEntry(link, Entry("acme", "one"))), HasSubstr("leads to no file"));
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  Write("keys: []\n");
+  EXPECT_TRUE(AppendKeyEntry(link, Entry("acme", "one")).ok());
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  const auto keys = ParseKeys(Read());
+  ASSERT_TRUE(keys.ok()) << Message(keys.status());
+  EXPECT_EQ(keys->size(), 1u);
+}
+
 }  // namespace
 }  // namespace monet
