@@ -36,6 +36,11 @@ void HealthReport::SetServing(bool serving) {
   serving_ = serving;
 }
 
+void HealthReport::SetUnresolved(const std::vector<UnresolvedPolicy>& unresolved) {
+  std::lock_guard lock(mutex_);
+  unresolved_ = unresolved;
+}
+
 Json HealthReport::Describe() const {
   Json report;
   std::lock_guard lock(mutex_);
@@ -55,6 +60,11 @@ Json HealthReport::Describe() const {
                        {"system_fingerprint", model_->system_fingerprint}};
     report["engine"] = EngineJson(*model_);
     report["policies"] = model_->policies->Current()->policies().size();
+    report["unresolved_mandatory_policies"] = Json::array();
+    for (const UnresolvedPolicy& policy : unresolved_) {
+      report["unresolved_mandatory_policies"].push_back(
+          {{"tenant", policy.tenant}, {"policy", policy.reference}, {"cause", policy.cause}});
+    }
   }
   report["reloads"] = Json::array();
   for (const Reloads::State& state : reloads_->States()) {

@@ -4,7 +4,9 @@
 #include <chrono>
 #include <mutex>
 #include <nlohmann/json_fwd.hpp>
+#include <vector>
 
+#include "runtime/tenant/mandatory_policies.h"
 #include "server/admission.h"
 #include "server/reloads.h"
 #include "server/serving_model.h"
@@ -22,6 +24,8 @@ class HealthReport {
   void SetModel(const ServingModel* model);
   // What grpc.health.v1 says.
   void SetServing(bool serving);
+  // The mandatory policies that cannot be had now.
+  void SetUnresolved(const std::vector<UnresolvedPolicy>& unresolved);
 
   // "state" is loading, serving, not_serving (loaded, but not ready) or draining.
   nlohmann::ordered_json Describe() const;
@@ -33,6 +37,7 @@ class HealthReport {
   mutable std::mutex mutex_;
   const ServingModel* model_ = nullptr;
   bool serving_ = false;
+  std::vector<UnresolvedPolicy> unresolved_;
 };
 
 }  // namespace monet::server

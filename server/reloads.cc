@@ -83,12 +83,13 @@ absl::StatusOr<ReloadOutcome> Call(const Reload& reload, ReloadTrigger trigger) 
 
 }  // namespace
 
-void Reloads::Register(std::string name, std::string summary, Reload reload) {
+void Reloads::Register(std::string name, std::string summary, Reload reload, AskStanding now) {
   std::lock_guard lock(mutex_);
   Entry entry;
   entry.state.name = std::move(name);
   entry.state.summary = std::move(summary);
   entry.reload = std::move(reload);
+  entry.now = std::move(now);
   entries_.push_back(std::move(entry));
 }
 
@@ -129,7 +130,13 @@ void Reloads::RunEntry(size_t index, ReloadTrigger trigger) {
 std::vector<Reloads::State> Reloads::States() const {
   std::lock_guard lock(mutex_);
   std::vector<State> states;
-  for (const Entry& entry : entries_) states.push_back(entry.state);
+  for (const Entry& entry : entries_) {
+    State& state = states.emplace_back(entry.state);
+    if (entry.now == nullptr || stopped_) continue;
+    ReloadStanding now = entry.now();
+    state.summary = std::move(now.summary);
+    state.error = std::move(now.error);
+  }
   return states;
 }
 

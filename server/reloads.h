@@ -30,6 +30,13 @@ struct ReloadOutcome {
 // Reads one thing again and puts it in force, or leaves everything as it was and returns why.
 // Called by one thread at a time. Errors name the file or the entry.
 using Reload = std::function<absl::StatusOr<ReloadOutcome>(ReloadTrigger)>;
+// How a thing that others read again too stands now. Called on any thread; must not block, nor call
+// Reloads.
+struct ReloadStanding {
+  std::string summary;  // of what is in force
+  std::string error;    // of the last try; empty when it succeeded
+};
+using AskStanding = std::function<ReloadStanding()>;
 
 // The list of what can be reloaded, and the thread that does so at intervals. Thread-safe.
 class Reloads {
@@ -47,8 +54,9 @@ class Reloads {
   Reloads& operator=(const Reloads&) = delete;
 
   // `reload` is called until Stop. Order is that of registration, so what depends on something
-  // comes after it. `summary` tells of what was read at start.
-  void Register(std::string name, std::string summary, Reload reload);
+  // comes after it. `summary` tells of what was read at start. With `now`, which is called until
+  // Stop too, States does not rely on what was last run here.
+  void Register(std::string name, std::string summary, Reload reload, AskStanding now = nullptr);
 
   // Reloads everything now; one that fails does not keep the others from being read.
   std::vector<State> Run(ReloadTrigger trigger);
@@ -63,6 +71,7 @@ class Reloads {
   struct Entry {
     State state;
     Reload reload;
+    AskStanding now;  // null: as of the last Run
   };
   void RunEntry(size_t index, ReloadTrigger trigger);
 

@@ -178,8 +178,10 @@ absl::Status Server::Load() {
                       [this](ReloadTrigger trigger) { return ReloadPolicies(trigger); });
   }
   if (!options_.tenants.empty()) {
-    reloads_.Register("tenants", TenantSummary(*tenants_->Current()),
-                      [this](ReloadTrigger trigger) { return ReloadTenants(trigger); });
+    reloads_.Register(
+        "tenants", TenantSummary(*tenants_->Current()),
+        [this](ReloadTrigger trigger) { return ReloadTenants(trigger); },
+        [this] { return TenantStanding(); });
   }
   reloads_.Watch(options_.reload_interval);
   return absl::OkStatus();
@@ -198,11 +200,16 @@ absl::StatusOr<ReloadOutcome> Server::ReloadTenants(ReloadTrigger trigger) {
   return ReloadOutcome{read, TenantSummary(*tenants_->Current())};
 }
 
+ReloadStanding Server::TenantStanding() const {
+  return {TenantSummary(*tenants_->Current()), Message(tenant_watcher_->last())};
+}
+
 void Server::TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved) {
   const bool unready = !unresolved.empty() && options_.on_unresolved_mandatory == "unready";
   if (!unresolved.empty()) {
     spdlog::error("{}: {}", unready ? "not ready" : "refusing calls", Describe(unresolved));
   }
+  health_report_.SetUnresolved(unresolved);
   SetServing(!unready);
   std::function<void()> then;
   {

@@ -70,6 +70,7 @@ class Server {
   void SetServing(bool serving);
   absl::StatusOr<ReloadOutcome> ReloadPolicies(ReloadTrigger trigger);
   absl::StatusOr<ReloadOutcome> ReloadTenants(ReloadTrigger trigger);
+  ReloadStanding TenantStanding() const;
   void Shutdown();
   void TakeUnresolved(const std::vector<UnresolvedPolicy>& unresolved);
 

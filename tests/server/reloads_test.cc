@@ -43,6 +43,32 @@ TEST(Reloads, RunsAllInOrderWhateverFails) {
   EXPECT_TRUE(states[2].changed);
 }
 
+// Of what another thread reads too, the last run is not the last news.
+TEST(Reloads, AsksHowItStandsNow) {
+  Reloads reloads;
+  ReloadStanding now{"two", ""};
+  int asked = 0;
+  reloads.Register(
+      "a", "one",
+      [](ReloadTrigger) {
+        return ReloadOutcome{false, "two"};
+      },
+      [&] {
+        ++asked;
+        return now;
+      });
+  EXPECT_EQ(reloads.States()[0].summary, "two");
+  now = {"three", "bad"};
+  EXPECT_EQ(reloads.States()[0].summary, "three");
+  EXPECT_EQ(reloads.States()[0].error, "bad");
+  now.error.clear();
+  EXPECT_EQ(reloads.States()[0].error, "");
+  reloads.Stop();
+  const int before = asked;
+  reloads.States();
+  EXPECT_EQ(asked, before);
+}
+
 TEST(Reloads, WatchesUntilStopped) {
   Reloads reloads;
   std::atomic<int> runs = 0;
