@@ -14,6 +14,7 @@
 #include "runtime/model/checkpoint.h"
 #include "runtime/model/fingerprint.h"
 #include "runtime/tenant/mandatory_policies.h"
+#include "runtime/tenant/named_policies.h"
 #include "runtime/tenant/tenant_registry.h"
 
 namespace monet::cli {
@@ -25,7 +26,9 @@ constexpr char kCheckExample[] =
     "  monetctl tenants check tenants.yaml --policies policies --model models/demo\n\n"
     "Says the first error with its file, line and key and exits with 2. With policies and model "
     "it\n"
-    "is also an error when a mandatory policy is not there. monet-server --check does all of it.";
+    "is also an error when a mandatory policy is not there, and a warning on standard error when\n"
+    "one of allow or shadow is not; warnings leave the exit code 0. monet-server --check does all\n"
+    "of it.";
 
 constexpr char kExplainExample[] =
     "Example:\n"
@@ -103,11 +106,23 @@ absl::Status RunCheck(const CheckArguments& arguments, const Session& session) {
   std::string text;
   if (!paths.keys.empty()) text += Idle(*set);
   text += fmt::format("{} tenants, {} keys", set->tenants().size(), set->keys().size());
+  std::shared_ptr<const PolicySnapshot> snapshot;
   if (policies) {
-    MONET_ASSIGN_OR_RETURN(const auto snapshot, ReadPolicies(*policies, *model));
+    MONET_ASSIGN_OR_RETURN(snapshot, ReadPolicies(*policies, *model));
+  }
+  const auto warnings = WarnOfNames(*set, snapshot.get(), paths.tenants.filename().string());
+  for (const std::string& warning : warnings) {
+    session.console->PrintError("monetctl: warning: " + warning);
+  }
+  if (snapshot != nullptr) {
     const auto unresolved = FindUnresolved(*set, *snapshot);
     if (!unresolved.empty()) return InvalidArgument("{}", Describe(unresolved));
     text += ", every mandatory policy is there";
+  } else {
+    text += ", policies not looked up (--policies, --model)";
+  }
+  if (!warnings.empty()) {
+    text += fmt::format(", {} warning{}", warnings.size(), warnings.size() == 1 ? "" : "s");
   }
   return session.console->Write(text + "\nok\n");
 }

@@ -16,11 +16,13 @@
 #include <system_error>
 
 #include "runtime/tenant/mandatory_policies.h"
+#include "runtime/tenant/named_policies.h"
 #include "server/greeting.h"
 #include "server/options.h"
 #include "server/server.h"
 #include "server/serving_model.h"
 #include "server/signals.h"
+#include "server/tenant_watcher.h"
 #include "server/tls_files.h"
 
 namespace monet::server {
@@ -106,6 +108,8 @@ int Check(const ServerOptions& options) {
   const auto model = LoadServingModel(options, [](const StepReport&) {});
   if (!model.ok()) return BadStart(Message(model.status()));
   const auto unresolved = FindUnresolved(*(*tenants)->Current(), *(*model)->policies->Current());
+  LogWarnings(
+      WarnOfNames(*(*tenants)->Current(), (*model)->policies->Current().get(), (*tenants)->file()));
   if (!unresolved.empty()) return BadStart(Describe(unresolved));
   fmt::print("{}{}ok\n", Summary(**model), PolicyList(*(*model)->policies->Current()));
   return 0;

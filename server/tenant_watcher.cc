@@ -2,7 +2,22 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
+#include "runtime/tenant/named_policies.h"
+
 namespace monet::server {
+namespace {
+
+constexpr size_t kMostLogged = 16;
+
+}  // namespace
+
+void LogWarnings(const std::vector<std::string>& warnings) {
+  const size_t logged = std::min(warnings.size(), kMostLogged);
+  for (size_t n = 0; n < logged; ++n) spdlog::warn("{}", warnings[n]);
+  if (logged < warnings.size()) spdlog::warn("and {} more of these", warnings.size() - logged);
+}
 
 void TenantWatcher::Start(std::chrono::milliseconds interval) {
   {
@@ -67,6 +82,7 @@ void TenantWatcher::Resolve() {
   const std::lock_guard lock(resolve_mutex_);
   if (!resolving_) return;
   const auto unresolved = FindUnresolved(*tenants_->Current(), *policies_->Current());
+  LogWarnings(WarnOfNames(*tenants_->Current(), policies_->Current().get(), tenants_->file()));
   metrics_->SetUnresolved(unresolved);
   on_resolved_(unresolved);
 }

@@ -1,11 +1,13 @@
 // Keeps the tenants in force up to date: looks at their files every few seconds, reloads on demand,
-// and says after each change whether every mandatory policy can be had.
+// and says after each change whether every mandatory policy can be had. Warns in the log of names
+// that are not there.
 #pragma once
 
 #include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -16,6 +18,9 @@
 #include "server/tenant_metrics.h"
 
 namespace monet::server {
+
+// What WarnOfNames gave, in the log; of many only the first and how many more.
+void LogWarnings(const std::vector<std::string>& warnings);
 
 class TenantWatcher {
  public:

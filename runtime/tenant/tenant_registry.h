@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "runtime/base/digest.h"
 #include "runtime/base/status.h"
@@ -31,6 +32,8 @@ class TenantRegistry {
   static absl::StatusOr<std::unique_ptr<TenantRegistry>> Load(const TenantPaths& paths);
 
   std::shared_ptr<const TenantSet> Current() const;
+  // The name of tenants.yaml, without folders.
+  std::string file() const { return paths_.tenants.filename().string(); }
 
   // Reads both files again. Errors: as Load; the set in force stays.
   absl::Status Reload();

@@ -109,7 +109,7 @@ def test_no_key_no_file_no_policy_is_told_with_its_place(shell):
     assert re.search(r"\n  weight: 1 +default\n", explained)
     note = shell("printf 'keys: []\\n' > none.yaml; monetctl tenants check t.yaml --keys none.yaml")
     assert note.stdout == ("note: tenant acme (line 2) has no key and no subject\n"
-                           "1 tenants, 0 keys\nok\n")
+                           "1 tenants, 0 keys, policies not looked up (--policies, --model)\nok\n")
     shown = shell("monetctl key new --tenant acme --not-after 2027-01-31")
     assert re.fullmatch(
         r"monet_[\w-]{43}\n\n# for the list in keys.yaml\n- tenant: \"acme\"\n  sha256: "
