@@ -24,6 +24,7 @@
 #include "server/signals.h"
 #include "server/tenant_watcher.h"
 #include "server/tls_files.h"
+#include "server/usage.h"
 
 namespace monet::server {
 namespace {
@@ -100,6 +101,10 @@ int Check(const ServerOptions& options) {
   if (!options.tls_cert.empty()) {
     const auto tls = ReadTlsFiles({options.tls_cert, options.tls_key, options.tls_client_ca});
     if (!tls.ok()) return BadStart(Message(tls.status()));
+  }
+  if (!options.usage_log.empty()) {
+    const absl::Status usage_log = CheckUsageLog(options.usage_log);
+    if (!usage_log.ok()) return BadStart(Message(usage_log));
   }
   if (!options.admin_token_file.empty()) {
     const auto token = AdminToken::Load(options.admin_token_file);

@@ -5,9 +5,13 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "runtime/limits.h"
 
@@ -65,8 +69,29 @@ std::string UsageLine(const CallRecord& record, std::string_view model, std::str
   return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
+absl::Status CheckUsageLog(const std::string& path) {
+  if (path == "-") return absl::OkStatus();
+  const std::filesystem::path file(path);
+  const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  std::error_code error;
+  // spdlog would make it, and hide that the path is misspelt or its volume not mounted.
+  if (!std::filesystem::is_directory(folder, error)) {
+    return InvalidArgument("usage_log: {}: there is no folder {}", path, folder.string());
+  }
+  if (std::filesystem::is_directory(file, error)) {
+    return InvalidArgument("usage_log: {}: is a folder", path);
+  }
+  const bool exists = std::filesystem::exists(file, error);
+  if (access(exists ? file.c_str() : folder.c_str(), W_OK) != 0) {
+    return InvalidArgument("usage_log: {} cannot be written: {}", path,
+                           std::generic_category().message(errno));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<UsageLog>> UsageLog::Open(const std::string& path,
                                                          std::string model) {
+  MONET_RETURN_IF_ERROR(CheckUsageLog(path));
   std::unique_ptr<UsageLog> log(new UsageLog(std::move(model)));
   try {
     spdlog::sink_ptr sink;

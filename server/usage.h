@@ -52,12 +52,16 @@ struct CallRecord {
 // One JSON object, without a newline. `time` is that of the call's end.
 std::string UsageLine(const CallRecord& record, std::string_view model, std::string_view time);
 
+// Whether UsageLog can be opened, without making a file. Errors: INVALID_ARGUMENT naming the
+// setting and what is missing.
+absl::Status CheckUsageLog(const std::string& path);
+
 // JSON lines in a file or on standard output, written by a thread of its own: callers never wait.
 // Thread-safe.
 class UsageLog {
  public:
-  // `path` "-" is standard output; a file is appended to. Errors: INVALID_ARGUMENT when it cannot
-  // be written.
+  // `path` "-" is standard output; a file is appended to, and made in a folder that is there.
+  // Errors: INVALID_ARGUMENT: those of CheckUsageLog, or when it cannot be written.
   static absl::StatusOr<std::unique_ptr<UsageLog>> Open(const std::string& path, std::string model);
   // Writes what is queued.
   ~UsageLog();

@@ -129,6 +129,11 @@ TEST(Check, RefusesWhatAStartRefuses) {
   ExpectBadStart({"--check", "--config", directory / "server.yaml"}, "queue (line 2): unknown key");
   ExpectBadStart(CheckArgs({"--model", directory.str()}), "config.json");
   ExpectBadStart(CheckArgs(ServerProcess::DemoArgs({"--kv-tokens", "100"})), "kv_tokens is 100");
+  const std::string log = directory / "nodir/u.jsonl";
+  const std::string no_folder = "usage_log: " + log + ": there is no folder ";
+  ExpectBadStart(ServerProcess::DemoArgs({"--usage-log", log}), no_folder);
+  ExpectBadStart(CheckArgs(ServerProcess::DemoArgs({"--usage-log", log})), no_folder);
+  EXPECT_FALSE(std::filesystem::exists(directory / "nodir"));
   std::filesystem::create_directories(directory / "policies/broken");
   std::ofstream(directory / "policies/broken/1.yaml") << "format: 1\nformat: 1\n";
   ExpectBadStart(

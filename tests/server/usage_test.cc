@@ -99,6 +99,27 @@ TEST(UsageLog, AppendsWholeLinesFromAllThreads) {
   std::filesystem::remove(path);
 }
 
+// Neither folders nor files are made by a look; a start makes the file alone.
+TEST(UsageLog, NeedsAFolderThatIsThere) {
+  const auto folder =
+      std::filesystem::path(::testing::TempDir()) / fmt::format("monet-usage-folder-{}", getpid());
+  const std::string path = (folder / "u.jsonl").string();
+  for (const absl::Status& status : {CheckUsageLog(path), UsageLog::Open(path, "demo").status()}) {
+    EXPECT_EQ(Message(status),
+              fmt::format("usage_log: {}: there is no folder {}", path, folder.string()));
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  std::filesystem::create_directory(folder);
+  EXPECT_EQ(Message(CheckUsageLog(folder.string())),
+            fmt::format("usage_log: {}: is a folder", folder.string()));
+  EXPECT_TRUE(CheckUsageLog(path).ok());
+  EXPECT_TRUE(CheckUsageLog("-").ok());
+  EXPECT_TRUE(std::filesystem::is_empty(folder));
+  EXPECT_TRUE(UsageLog::Open(path, "demo").ok());
+  EXPECT_TRUE(CheckUsageLog(path).ok());
+  std::filesystem::remove_all(folder);
+}
+
 TEST(UsageLog, CountsLinesThatTheDiskDoesNotTake) {
   prometheus::Registry registry;
   UsageMetrics metrics(&registry, {});
