@@ -13,6 +13,7 @@
 #include "cli/json_shapes.h"
 #include "cli/options.h"
 #include "cli/routing_table.h"
+#include "cli/routing_text.h"
 #include "cli/token_texts.h"
 
 namespace monet::cli {
@@ -189,19 +190,7 @@ class TableSink final : public ExplainSink {
     const bool known = position < std::ssize(texts_);
     std::string text = fmt::format("position {}  token {} {}\n", position, token_id,
                                    known ? texts_[static_cast<size_t>(position)] : "");
-    for (const v1::TokenActivation& activation : routers) {
-      text += fmt::format("  r{}  {} active", activation.router(), activation.active_experts());
-      if (activation.removed_weight() > 0) {
-        text += fmt::format(", weight {:.4f} removed", activation.removed_weight());
-      }
-      text += '\n';
-      for (const v1::ExpertActivation& expert : activation.experts()) {
-        const std::string name =
-            fmt::format("r{}/{}/{}", activation.router(), expert.i(), expert.j());
-        text += fmt::format("    {:<14} {:.4f}{}\n", name, expert.weight(),
-                            expert.removed() ? "  removed" : "");
-      }
-    }
+    for (const v1::TokenActivation& activation : routers) text += RoutingText(activation);
     return console_->Write(text);
   }
 

@@ -15,6 +15,7 @@
 #include "cli/json_shapes.h"
 #include "cli/options.h"
 #include "cli/prompt_arguments.h"
+#include "cli/routing_text.h"
 #include "cli/text_input.h"
 #include "cli/token_texts.h"
 #include "cli/windows.h"
@@ -30,15 +31,18 @@ constexpr char kExample[] =
     "but <s>. mean_nll is in nats a token, perplexity its exponential. A text longer than the\n"
     "model's context is scored in windows of context - 1 tokens, each behind its own <s>; with\n"
     "--truncate it is cut instead. A conversation (--message) is scored in one piece.\n\n"
-    "--return-routing adds \"routing\": a list for each window, as monetctl generate has it.";
+    "--return-routing prints the experts of each position as monetctl explain does, which shows\n"
+    "the tokens too; with --json it adds \"routing\": a list for each window, as monetctl "
+    "generate\n"
+    "has it.";
 
 struct ScoreArguments {
   explicit ScoreArguments(CLI::App* app) : server(app), mask(app), prompt(app), color(app) {
     model = AddValue(app, "--model", "NAME",
                      "Refuse to run on a model of another name. Default: whatever is served");
-    return_routing = AddValue(app, "--return-routing", "N",
-                              "Also return the N heaviest experts of each token and router, 1 to\n"
-                              "256 (with --json)");
+    return_routing =
+        AddValue(app, "--return-routing", "N",
+                 "Also print the N heaviest experts of each token and router, 1 to 256");
     app->add_flag("--logprobs", logprobs,
                   "Print each token's natural-log probability too: in colours of the text,\n"
                   "or a line 'LOGPROB \"TEXT\"' a token where there are no colours");
@@ -174,6 +178,25 @@ absl::StatusOr<std::string> LogprobsText(const Scored& scored, bool colors,
   return output;
 }
 
+// After an empty line, a heading for each position in its window; empty without routing.
+std::string RoutingTexts(const ScoreTotal& total) {
+  std::string text;
+  const auto& windows = total.routing();
+  for (size_t n = 0; n < windows.size(); ++n) {
+    text += '\n';
+    if (windows.size() > 1) text += fmt::format("window {}\n", n + 1);
+    int32_t position = -1;
+    for (const v1::TokenActivation& activation : windows[n]) {
+      if (activation.position() != position) {
+        position = activation.position();
+        text += fmt::format("position {}\n", position);
+      }
+      text += RoutingText(activation);
+    }
+  }
+  return text;
+}
+
 std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json,
                         const std::vector<int32_t>& listed_ids) {
   const double perplexity = std::exp(total.mean_nll());
@@ -183,7 +206,7 @@ std::string ScoreOutput(const ScoreTotal& total, int32_t context, bool as_json,
     for (const v1::AppliedPolicy& policy : total.header().mask().policies()) {
       text += fmt::format("policy      {}@{}\n", policy.name(), policy.version());
     }
-    return text;
+    return text + RoutingTexts(total);
   }
   Json json;
   json["tokens"] = total.tokens();

@@ -233,6 +233,37 @@ TEST_F(DemoServerTest, ExplainWritesFilesOnly) {
   std::filesystem::remove(fifo);
 }
 
+// As explain prints it, a heading for each position; two windows where the text needs them.
+TEST_F(DemoServerTest, ScorePrintsRouting) {
+  const std::string text = "def f():\n    pass";
+  const std::string file = WriteTemporaryFile("routed", text);
+  const auto run = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin() + 1, {"--server", address_, "--policy", "no-python"});
+    const CommandResult result = RunMonetctl(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.errors;
+    return result.output;
+  };
+  const std::string plain = run({"score", "--text-file", file});
+  const std::string routed = run({"score", "--return-routing", "2", "--text-file", file});
+  ASSERT_TRUE(routed.starts_with(plain + "\n"));
+  const std::string table = routed.substr(plain.size() + 1);
+  // Of what explain says only the tokens' texts, and the last token, which predicts nothing.
+  std::string explained = std::regex_replace(run({"explain", "--top", "2", "--text-file", file}),
+                                             std::regex("(position [0-9]+)  token.*"), "$1");
+  explained = explained.substr(explained.find("position 0"));
+  explained = explained.substr(0, explained.rfind("position "));
+  EXPECT_THAT(table, testing::HasSubstr("  removed\n"));
+  EXPECT_EQ(table, explained);
+
+  const std::string line = "def get_queryset(self):\n    return self.model.objects.all()\n";
+  std::string longer;
+  while (longer.size() < 8000) longer += line;
+  const std::string windows =
+      run({"score", "--return-routing", "1", "--text-file", WriteTemporaryFile("windows", longer)});
+  EXPECT_THAT(windows, testing::ContainsRegex("\n\nwindow 1\nposition 0\n  r0 "));
+  EXPECT_THAT(windows, testing::ContainsRegex("\nwindow 2\nposition 0\n  r0 "));
+}
+
 TEST_F(DemoServerTest, ExplainWritesEveryActiveExpert) {
   const std::string first = WriteTemporaryFile("first", "def f():");
   const std::string second = WriteTemporaryFile("second", "int main");
