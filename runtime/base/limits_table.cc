@@ -102,11 +102,11 @@ constexpr std::array kRows = {
     Field(MONET_LIMIT(kMaxPolicyPage), "policies", "page_size of ListPolicies"),
 
     LimitRow{kServer, MONET_LIMIT(kMaxRequestBytes), "bytes", "one request message",
-             "gRPC, as it arrives", nullptr, Reason::kTooLarge},
+             "gRPC, as it arrives", "RESOURCE_EXHAUSTED from gRPC itself, without details"},
     LimitRow{kServer, MONET_LIMIT(kMaxResponseBytes), "bytes", "one response message",
              "before it is written", nullptr, Reason::kTooLarge},
     LimitRow{kServer, MONET_LIMIT(kMaxMetadataBytes), "bytes", "all metadata of one call",
-             "gRPC, as it arrives", nullptr, Reason::kTooLarge},
+             "gRPC, as it arrives", "RESOURCE_EXHAUSTED from gRPC itself, without details"},
     LimitRow{kServer, MONET_LIMIT(kMaxStreamsPerConnection), "calls", "open on one connection",
              "HTTP/2", "the client's library waits"},
     LimitRow{kServer, MONET_LIMIT(kMaxIngressBytes), "bytes",
