@@ -219,7 +219,8 @@ absl::Status RunExplain(const ExplainArguments& arguments, const Session& sessio
   ExplainLimits(*tenant, &out);
   out.Heading("shares");
   out.Line(fmt::format("weight: {}", tenant->weight), "weight");
-  out.Line(fmt::format("cached prefixes of: {}", tenant->cache_domain), "cache_domain");
+  out.Line(fmt::format("cache_domain: {} (no prefix cache yet)", tenant->cache_domain),
+           "cache_domain");
   ExplainCallers(*set, *tenant, paths.keys.filename().string(), &out);
   return session.console->Write(out.Take());
 }

@@ -41,7 +41,7 @@ struct Tenant {
   std::vector<std::string> subjects;     // of client certificates
   TenantLimits limits;
   std::string
-      cache_domain;    // whose cached prefixes its calls share; its own name unless configured
+      cache_domain;    // whose cached prefixes its calls will share; its own name unless configured
   int32_t weight = 1;  // share of the machine when tenants compete
   // Where each key stands in tenants.yaml, from 1: "require[0]", "limits.concurrent"; "" is the
   // tenant itself. Empty for a tenant that no file has.

@@ -10,7 +10,7 @@
 //     shadow: []                  policies that are measured and not applied: how much routing
 //                                 weight they would remove together. Never one of require
 //     subjects: ["CN=acme"]       client certificates that are this tenant's
-//     cache_domain: acme          whose cached prefixes it shares. Default: its name
+//     cache_domain: acme          whose cached prefixes it will share. Default: its name
 //     weight: 1                   share of the machine when tenants compete, 1 to 1000. Default: 1
 //     limits:                     each is optional
 //       {requests_per_minute, tokens_per_minute, concurrent, distinct_masks, max_prompt_tokens,

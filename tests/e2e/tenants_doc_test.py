@@ -107,6 +107,7 @@ def test_no_key_no_file_no_policy_is_told_with_its_place(shell):
     explained = shell("monetctl tenants explain --tenant acme s.yaml").stdout
     assert re.search(r"\nmeasured, not applied\n  no-c +s.yaml:3\n", explained)
     assert re.search(r"\n  weight: 1 +default\n", explained)
+    assert re.search(r"\n  cache_domain: acme \(no prefix cache yet\) +default\n", explained)
     note = shell("printf 'keys: []\\n' > none.yaml; monetctl tenants check t.yaml --keys none.yaml")
     assert note.stdout == ("note: tenant acme (line 2) has no key and no subject\n"
                            "1 tenants, 0 keys, policies not looked up (--policies, --model)\nok\n")
