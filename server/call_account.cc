@@ -27,8 +27,7 @@ absl::Status CallAccount::Charge(const CallCost& cost) {
   return ticket_.Charge(cost, Clock::now());
 }
 
-void CallAccount::Accept(const std::string& request_id, const ResolvedMask& mask) {
-  record_.request_id = request_id;
+void CallAccount::SetMask(const ResolvedMask& mask) {
   record_.mask_digest = mask.mask->digest().ToString();
   record_.policies = mask.policies;
 }

@@ -35,8 +35,10 @@ class CallAccount {
   // For logs: "-" while the caller is not known.
   const std::string& tenant_name() const { return record_.tenant; }
 
-  // The mask and id that the call runs under.
-  void Accept(const std::string& request_id, const ResolvedMask& mask);
+  // The caller's own id, as soon as it is known, so that a refusal is recorded with it.
+  void SetRequestId(const std::string& request_id) { record_.request_id = request_id; }
+  // The mask that the call runs under.
+  void SetMask(const ResolvedMask& mask);
   // The engine finished a completion of it.
   void AddResult(const EngineResult& result);
   int64_t prompt_tokens() const { return record_.prompt_tokens; }

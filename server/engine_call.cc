@@ -91,6 +91,10 @@ absl::Status EngineCall::Submit() {
   // The message is gRPC's until the call ends, and would be kept as long as the call waits and
   // runs.
   const_cast<grpc::ByteBuffer*>(request_)->Clear();
+  EngineRequest& request = input.engine;
+  if (request.request_id.empty()) request.request_id = fmt::format("{:016x}", RandomBits());
+  request_id_ = request.request_id;
+  account_.SetRequestId(request_id_);
   const Tenant& tenant = account_.tenant();
   input.default_max_tokens =
       std::min(input.default_max_tokens, tenant.limits.max_tokens.value_or(INT32_MAX));
@@ -98,11 +102,8 @@ absl::Status EngineCall::Submit() {
   const std::shared_ptr<const PolicySnapshot> snapshot = model.policies->Current();
   MONET_ASSIGN_OR_RETURN(const ResolvedMask mask, FillMask(*snapshot, &input));
 
-  EngineRequest& request = input.engine;
   MONET_RETURN_IF_ERROR(account_.Charge(CostOf(input)));
-  if (request.request_id.empty()) request.request_id = fmt::format("{:016x}", RandomBits());
-  request_id_ = request.request_id;
-  account_.Accept(request_id_, mask);
+  account_.SetMask(mask);
   request.tenant = tenant.name;
   request.cache_domain = tenant.cache_domain;
   request.weight = tenant.weight;

@@ -1,11 +1,14 @@
 #include "server/identity.h"
 
+#include <grpc/grpc_security_constants.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "runtime/base/reasons.h"
+#include "server/certificate_subjects.h"
 
 namespace monet::server {
 namespace {
@@ -21,23 +24,22 @@ std::vector<std::string> MetadataOf(const grpc::ServerContextBase& context, cons
   return values;
 }
 
-std::vector<std::string> SubjectsOf(const grpc::ServerContextBase& context) {
-  std::vector<std::string> subjects;
+std::vector<std::string> PeerSubjects(const grpc::ServerContextBase& context) {
   const auto peer = context.auth_context();
-  if (peer == nullptr || !peer->IsPeerAuthenticated()) return subjects;
-  for (const auto& name : peer->FindPropertyValues("x509_subject_alternative_name")) {
-    subjects.push_back(Text(name));
-  }
-  for (const auto& name : peer->FindPropertyValues("x509_common_name")) {
-    subjects.push_back("CN=" + Text(name));
-  }
-  for (const auto& name : peer->FindPropertyValues("x509_subject")) {
-    // Of a certificate that has nothing but a common name the two are the same.
-    if (std::find(subjects.begin(), subjects.end(), Text(name)) == subjects.end()) {
-      subjects.push_back(Text(name));
+  if (peer == nullptr || !peer->IsPeerAuthenticated()) return {};
+  const auto values = [&](const char* property) {
+    std::vector<std::string> texts;
+    for (const grpc::string_ref& value : peer->FindPropertyValues(property)) {
+      texts.push_back(Text(value));
     }
-  }
-  return subjects;
+    return texts;
+  };
+  return SubjectsOf({.common_names = values(GRPC_X509_CN_PROPERTY_NAME),
+                     .whole_subjects = values(GRPC_X509_SUBJECT_PROPERTY_NAME),
+                     .dns = values(GRPC_PEER_DNS_PROPERTY_NAME),
+                     .uris = values(GRPC_PEER_URI_PROPERTY_NAME),
+                     .emails = values(GRPC_PEER_EMAIL_PROPERTY_NAME),
+                     .ips = values(GRPC_PEER_IP_PROPERTY_NAME)});
 }
 
 absl::StatusOr<std::vector<PolicyPointer>> MandatoryPolicies(const PolicySnapshot& snapshot,
@@ -58,7 +60,7 @@ absl::StatusOr<std::vector<PolicyPointer>> MandatoryPolicies(const PolicySnapsho
 
 Credentials CredentialsOf(const grpc::ServerContextBase& context) {
   return {MetadataOf(context, "authorization"), MetadataOf(context, "monet-tenant"),
-          SubjectsOf(context)};
+          PeerSubjects(context)};
 }
 
 absl::StatusOr<Identity> Authenticate(const TenantRegistry& tenants,

@@ -107,10 +107,11 @@ struct Engine::Impl {
                     options.max_queue);
     }
     return Refuse(Reason::kQueueFull,
-                  "the queue has no room for n = {}: max_queue is {} waiting requests, {} wait",
-                  places, options.max_queue, taken);
+                  "the queue has no room for n = {}: max_queue is {} waiting requests", places,
+                  options.max_queue);
   }
 
+  // What a refusal says is the caller's own or configured: how much others wait is theirs.
   // With the mutex held. After the dynamic thresholds of Choudhury and Hahne (1998): who has much
   // gets no more, and others' first requests are taken as long as a place is free.
   absl::Status CheckShare(const std::string& tenant, size_t places, size_t free) const {
@@ -123,9 +124,9 @@ struct Engine::Impl {
     // As if the places were taken one after the other, each by the rule for one.
     if (mine + places <= free - (places - 1)) return absl::OkStatus();
     return Refuse(Reason::kQueueFull,
-                  "the queue is full for this tenant: {} of its requests wait, and no tenant may "
-                  "have more than the {} places that are free",
-                  mine, free);
+                  "the queue is full for this tenant: {} of its requests wait, and it may have no "
+                  "more of the {} places now",
+                  mine, options.max_queue);
   }
 
   void Signal(RequestId id, std::set<RequestId> Inbox::*set) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "server/identity.h"
 #include "tests/server/certificate_writer.h"
 
 namespace monet::server {
@@ -23,6 +24,7 @@ namespace {
 using grpc::health::v1::Health;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -44,6 +46,7 @@ class WhoCalls final : public Health::Service {
                      HealthCheckResponse*) override {
     common_names = Values(*context->auth_context(), GRPC_X509_CN_PROPERTY_NAME);
     alternative_names = Values(*context->auth_context(), GRPC_X509_SAN_PROPERTY_NAME);
+    subjects = CredentialsOf(*context).subjects;
     authenticated = context->auth_context()->IsPeerAuthenticated();
     certificates = Values(*context->auth_context(), GRPC_X509_PEM_CERT_PROPERTY_NAME).size();
     return grpc::Status::OK;
@@ -58,6 +61,7 @@ class WhoCalls final : public Health::Service {
 
   Names common_names;
   Names alternative_names;
+  Names subjects;
   bool authenticated = false;
   size_t certificates = 0;
 };
@@ -182,6 +186,17 @@ TEST_F(CertificatesTest, RequiresAClientCertificateOfTheAuthority) {
   EXPECT_TRUE(service_.authenticated);
   EXPECT_THAT(service_.common_names, ElementsAre("acme"));
   EXPECT_THAT(service_.alternative_names, UnorderedElementsAre("a.example", "spiffe://a/b"));
+}
+
+TEST_F(CertificatesTest, ASubjectIsNeverOfAnotherKind) {
+  StartServer(/*with_clients=*/true);
+  EXPECT_EQ(ServerName(ConnectTls(clients_.Issue(
+                {.common_name = "x",
+                 .alternative_names = "DNS:CN=acme,DNS:a.example,URI:spiffe://a/b,IP:10.0.0.1"}))),
+            "first");
+  EXPECT_THAT(service_.alternative_names, Contains("CN=acme")) << "the authority did sign it";
+  EXPECT_THAT(service_.subjects,
+              UnorderedElementsAre("CN=x", "a.example", "spiffe://a/b", "10.0.0.1"));
 }
 
 // A caller's certificate is either verified or not there.
