@@ -25,6 +25,8 @@ inline constexpr size_t kMaxTokenizerBytes = 64 << 20;
 inline constexpr size_t kMaxPolicyFileBytes = 1 << 20;  // one name/version.yaml
 inline constexpr size_t kMaxMaskBytes = 64 << 20;       // R · ⌈E²/8⌉ of one mask
 inline constexpr size_t kMaxPolicies = 4096;            // files of one policy directory
+// Versions that left the directory while the server runs and may not come back with other content.
+inline constexpr size_t kMaxRetiredVersions = 4 * kMaxPolicies;
 
 // tenants.yaml and keys.yaml
 inline constexpr size_t kMaxTenantFileBytes = 4 << 20;  // each of the two

@@ -54,6 +54,13 @@ void SyncFolder(const fs::path& folder) {
   close(descriptor);
 }
 
+// The file that is written first. One writer's is in sight, so that people find it; any other is
+// hidden, so that what reads the folder's files meanwhile passes it over.
+fs::path NextTo(const fs::path& path, bool one_writer) {
+  if (one_writer) return path.string() + ".new";
+  return FolderOf(path) / fmt::format(".{}.{}.tmp", path.filename().string(), getpid());
+}
+
 // Returns 0 or errno.
 int WriteNew(int file, std::string_view bytes, const Target& target) {
   if (target.exists && fchmod(file, target.mode) != 0) return errno;
@@ -68,8 +75,7 @@ absl::Status CheckReplaceable(const fs::path& path) { return FindTarget(path).st
 absl::Status ReplaceFile(const fs::path& path, std::string_view bytes,
                          const ReplaceOptions& options) {
   MONET_ASSIGN_OR_RETURN(const Target target, FindTarget(path));
-  const std::string suffix = options.one_writer ? ".new" : fmt::format(".{}.tmp", getpid());
-  const fs::path next = target.path.string() + suffix;
+  const fs::path next = NextTo(target.path, options.one_writer);
   if (!options.one_writer) unlink(next.c_str());  // of a process that had this number before
   const mode_t mode = target.exists ? target.mode & 0777 : options.new_mode;
   const int file = open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);

@@ -18,6 +18,7 @@ namespace {
 constexpr size_t kMaxDescriptionBytes = 1024;
 constexpr size_t kMaxFileNameBytes = 255;
 constexpr size_t kMaxShortBytes = 128;  // semantics, digests
+constexpr size_t kMinModelTag = 8;      // digits of a fingerprint in a file's name
 // zlib's own bound on what it makes of incompressible bytes.
 constexpr size_t kMaxMaskFileBytes = limits::kMaxMaskBytes + (limits::kMaxMaskBytes >> 10) + 64;
 
@@ -138,6 +139,25 @@ absl::Status ReadBuilt(const YamlView& built) {
   return built.present() ? built.CheckMap() : absl::OkStatus();
 }
 
+// "1.yaml", or "1.17616dbb.yaml" with the beginning of the model's fingerprint.
+absl::Status CheckFileName(const Policy& policy, std::string_view file) {
+  std::string_view rest = file;
+  const std::string version = std::to_string(policy.version);
+  if (!rest.starts_with(version + ".") || !rest.ends_with(".yaml")) {
+    return InvalidArgument("version is {}, not the file's name", policy.version);
+  }
+  rest.remove_prefix(version.size());
+  rest.remove_suffix(std::string_view(".yaml").size());
+  if (rest.empty()) return absl::OkStatus();
+  rest.remove_prefix(1);
+  const std::string model = policy.model.ToString().substr(std::string_view("sha256:").size());
+  if (rest.size() >= kMinModelTag && model.starts_with(rest)) return absl::OkStatus();
+  return InvalidArgument(
+      "the file's name must be {0}.yaml, or {0}. with the first {1} or more digits of the model's "
+      "fingerprint and .yaml",
+      policy.version, kMinModelTag);
+}
+
 absl::StatusOr<Policy> ReadNamedPolicy(const std::filesystem::path& yaml_path,
                                        std::string* mask_file_name) {
   MONET_ASSIGN_OR_RETURN(const std::string yaml,
@@ -154,9 +174,7 @@ absl::StatusOr<Policy> ReadNamedPolicy(const std::filesystem::path& yaml_path,
   if (policy.name != yaml_path.parent_path().filename()) {
     return InvalidArgument("name is {}, not the folder's name", policy.name);
   }
-  if (fmt::format("{}.yaml", policy.version) != yaml_path.filename()) {
-    return InvalidArgument("version is {}, not the file's name", policy.version);
-  }
+  MONET_RETURN_IF_ERROR(CheckFileName(policy, yaml_path.filename().string()));
   return policy;
 }
 

@@ -3,7 +3,9 @@
 //
 //   format: 1
 //   name: no-insults        [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 bytes; the folder's name
-//   version: 1              1 to 2^31-1; the file's name
+//   version: 1              1 to 2^31-1; the file's name: 1.yaml, or 1.MODEL.yaml with the first 8
+//                           or more digits of the model's fingerprint, so that policies of several
+//                           models may have one name and version
 //   description: one line   optional, at most 1,024 bytes, no control characters
 //   model: sha256:…         fingerprint of the checkpoint that it was made for
 //   semantics: zero         renormalise, mean: named, not implemented, refused
@@ -51,9 +53,10 @@ absl::StatusOr<Policy> ParsePolicy(std::string_view yaml, std::string_view mask_
 // name: no path separators, not hidden. Errors: as ParsePolicy.
 absl::StatusOr<std::string> PolicyMaskFileName(std::string_view yaml);
 
-// Reads directory/name/version.yaml and the mask beside it; name and version must be those in the
-// file. Links are followed. Gives the name of the mask file (empty when inline) where asked for it.
-// Errors: INVALID_ARGUMENT beginning with "name/version.yaml: ".
+// Reads directory/name/version.yaml and the mask beside it; name, version and, where it is part of
+// the file's name, the model must be those in the file. Links are followed. Gives the name of the
+// mask file (empty when inline) where asked for it. Errors: INVALID_ARGUMENT beginning with
+// "name/version.yaml: ".
 absl::StatusOr<Policy> ReadPolicyFile(const std::filesystem::path& yaml_path,
                                       std::string* mask_name = nullptr);
 

@@ -40,11 +40,18 @@ absl::StatusOr<std::vector<fs::path>> ListVisible(const fs::path& directory) {
 
 bool IsPolicyFile(const fs::path& path) { return path.extension() == ".yaml"; }
 
+// Whoever writes a policy writes its mask first, so one without a policy file is no error.
+bool IsUnusedMask(const fs::path& path) {
+  std::error_code error;
+  return path.extension() == ".mask" && fs::is_regular_file(path, error);
+}
+
 // What a policy file of a folder is, and what else it needs beside it.
 absl::Status CheckOtherEntries(const std::vector<fs::path>& entries,
                                const std::set<std::string>& mask_names) {
   for (const fs::path& entry : entries) {
     if (IsPolicyFile(entry) || mask_names.contains(entry.filename().string())) continue;
+    if (IsUnusedMask(entry)) continue;
     return InvalidArgument("{}/{}: neither a policy file nor the mask file of one",
                            entry.parent_path().filename().string(), entry.filename().string());
   }
@@ -74,7 +81,7 @@ std::shared_ptr<const Policy> FindIn(const PolicyList& policies, const PolicyRef
 
 void SortByNameAndVersion(PolicyList* policies) {
   std::sort(policies->begin(), policies->end(), [](const auto& a, const auto& b) {
-    return std::tie(a->name, a->version) < std::tie(b->name, b->version);
+    return std::tie(a->name, a->version, a->model) < std::tie(b->name, b->version, b->model);
   });
 }
 
@@ -91,6 +98,7 @@ absl::Status PolicySnapshot::Add(Policy policy) {
   if (policies_.size() + foreign_.size() == limits::kMaxPolicies) {
     return InvalidArgument("more than {} policies", limits::kMaxPolicies);
   }
+  MONET_RETURN_IF_ERROR(history_.Add(policy));
   if (policy.model != model_) {
     policy.mask = nullptr;
     foreign_.push_back(std::make_shared<const Policy>(std::move(policy)));
@@ -98,9 +106,8 @@ absl::Status PolicySnapshot::Add(Policy policy) {
   }
   const MaskShape& shape = policy.mask->shape();
   if (shape != shape_) {
-    return InvalidArgument("{}/{}.yaml: {} routers and {} experts a side; the model has {} and {}",
-                           policy.name, policy.version, shape.routers, shape.experts,
-                           shape_.routers, shape_.experts);
+    return InvalidArgument("{} routers and {} experts a side; the model has {} and {}",
+                           shape.routers, shape.experts, shape_.routers, shape_.experts);
   }
   policies_.push_back(std::make_shared<const Policy>(std::move(policy)));
   return absl::OkStatus();
@@ -110,6 +117,7 @@ absl::StatusOr<std::shared_ptr<const PolicySnapshot>> PolicySnapshot::Load(
     const std::filesystem::path& directory, const Digest& model, MaskShape shape,
     const PolicySnapshot* previous) {
   std::shared_ptr<PolicySnapshot> snapshot(new PolicySnapshot(model, shape));
+  if (previous != nullptr) snapshot->history_.Follow(previous->history_);
   auto folders = ListVisible(directory);
   if (!folders.ok()) {
     return InvalidArgument("policy directory: {}", Message(folders.status()));
@@ -128,31 +136,17 @@ absl::StatusOr<std::shared_ptr<const PolicySnapshot>> PolicySnapshot::Load(
       std::string mask_name;
       MONET_ASSIGN_OR_RETURN(Policy policy, ReadPolicyFile(entry, &mask_name));
       mask_names.insert(std::move(mask_name));
-      MONET_RETURN_IF_ERROR(snapshot->Add(std::move(policy)));
+      const absl::Status added = snapshot->Add(std::move(policy));
+      if (!added.ok()) {
+        return InvalidArgument("{}/{}: {}", name, entry.filename().string(), Message(added));
+      }
     }
     MONET_RETURN_IF_ERROR(CheckOtherEntries(*entries, mask_names));
   }
   SortByNameAndVersion(&snapshot->policies_);
   SortByNameAndVersion(&snapshot->foreign_);
-  if (previous != nullptr) MONET_RETURN_IF_ERROR(snapshot->CheckUnchangedSince(*previous));
+  snapshot->history_.Finish();
   return snapshot;
-}
-
-absl::Status PolicySnapshot::CheckUnchangedSince(const PolicySnapshot& previous) const {
-  for (const PolicyList* now : {&policies_, &foreign_}) {
-    for (const auto& policy : *now) {
-      const PolicyReference reference{policy->name, policy->version};
-      for (const PolicyList* before : {&previous.policies_, &previous.foreign_}) {
-        const auto old = FindIn(*before, reference);
-        if (old != nullptr && old->digest != policy->digest) {
-          return InvalidArgument(
-              "{}/{}.yaml: the content of a version has changed; give it another number",
-              policy->name, policy->version);
-        }
-      }
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const Policy>> PolicySnapshot::Find(std::string_view text) const {

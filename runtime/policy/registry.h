@@ -14,6 +14,7 @@
 #include "runtime/base/status.h"
 #include "runtime/policy/policy.h"
 #include "runtime/policy/policy_reference.h"
+#include "runtime/policy/version_history.h"
 
 namespace monet {
 
@@ -21,13 +22,15 @@ namespace monet {
 class PolicySnapshot {
  public:
   // Reads every name/version.yaml below `directory`. Hidden entries are skipped and links followed,
-  // so a mounted ConfigMap is fine; anything else that is neither a policy file nor the mask file
+  // so a mounted ConfigMap is fine, and so are files *.mask that no policy file names (a writer
+  // that was interrupted leaves one); anything else that is neither a policy file nor the mask file
   // of one is an error, and one error refuses the whole directory. At most limits::kMaxPolicies
   // files. Policies of other models are remembered without their masks, so that naming one gives
   // FAILED_PRECONDITION instead of NOT_FOUND; those of this model must have its shape.
   // Errors: INVALID_ARGUMENT naming the entry relative to the directory.
   // Versions never change their content: with `previous`, the snapshot that this one is to replace,
-  // a (name, version) that had another digest there is an error.
+  // a (name, version, model) that had another digest there, or in one that it replaced in turn, is
+  // an error (version_history.h).
   static absl::StatusOr<std::shared_ptr<const PolicySnapshot>> Load(
       const std::filesystem::path& directory, const Digest& model, MaskShape shape,
       const PolicySnapshot* previous = nullptr);
@@ -50,13 +53,13 @@ class PolicySnapshot {
  private:
   PolicySnapshot(const Digest& model, MaskShape shape);
   absl::Status Add(Policy policy);
-  absl::Status CheckUnchangedSince(const PolicySnapshot& previous) const;
 
   Digest model_;
   MaskShape shape_;
   std::shared_ptr<const ExpertMask> none_;
   std::vector<std::shared_ptr<const Policy>> policies_;  // by name, then version
   std::vector<std::shared_ptr<const Policy>> foreign_;   // of other models; masks dropped
+  VersionHistory history_;
 };
 
 // What Find says of a reference that it does not have; for callers that hide a policy, too.

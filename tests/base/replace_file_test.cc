@@ -130,7 +130,8 @@ TEST_F(ReplaceFileTest, AFailedWriteLeavesTheOldFile) {
 TEST_F(ReplaceFileTest, WritesThroughNoLeftOver) {
   const fs::path path = folder_ / "file";
   std::ofstream(folder_ / "other") << "kept";
-  fs::create_symlink("other", path.string() + fmt::format(".{}.tmp", getpid()));
+  const std::string left_over = fmt::format(".{}.{}.tmp", path.filename().string(), getpid());
+  fs::create_symlink("other", path.parent_path() / left_over);
   ASSERT_TRUE(ReplaceFile(path, "new").ok());
   EXPECT_EQ(Read(path), "new");
   EXPECT_FALSE(fs::is_symlink(path));

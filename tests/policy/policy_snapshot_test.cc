@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -173,7 +175,9 @@ TEST(PolicySnapshotTest, RefusesAnythingElseInTheDirectory) {
   EXPECT_EQ(with("README", "x"), "README: not a folder with a policy's name");
   EXPECT_EQ(with("P/1.yaml", "x"), "P: not a folder with a policy's name");
   EXPECT_EQ(with("p/README", "x"), "p/README: neither a policy file nor the mask file of one");
-  EXPECT_EQ(with("p/2.mask", "x"), "p/2.mask: neither a policy file nor the mask file of one");
+  // A writer that was interrupted leaves a mask, or what it meant to rename.
+  EXPECT_EQ(with("p/2.mask", "x"), "accepted");
+  EXPECT_EQ(with("p/.2.yaml.17.tmp", "x"), "accepted");
   EXPECT_THAT(with("p/q/1.yaml", "x"), StartsWith("p/q: neither"));
   EXPECT_THAT(with("p/01.yaml", PolicyText().Text()), StartsWith("p/01.yaml: "));
   EXPECT_THAT(with("p/2.yaml", PolicyText().Text()), StartsWith("p/2.yaml: name is"));
@@ -232,12 +236,162 @@ TEST(PolicySnapshotTest, RefusesVersionsThatChanged) {
   const std::string changed = ": the content of a version has changed; give it another number";
   WritePolicy(folder, "p", 1, kOther);
   EXPECT_EQ(reload(), "p/1.yaml" + changed);
-  WritePolicy(folder, "p", 1, kBitmap, /*model=*/2);  // the model is content too
-  EXPECT_EQ(reload(), "p/1.yaml" + changed);
+  WritePolicy(folder, "p", 1, kBitmap, /*model=*/2);  // the same version of another model
+  EXPECT_EQ(reload(), "accepted");
   WritePolicy(folder, "p", 1, kBitmap);
   EXPECT_EQ(reload(), "accepted");
   WritePolicy(folder, "foreign", 1, kOther, /*model=*/2);
   EXPECT_EQ(reload(), "foreign/1.yaml" + changed);
+}
+
+TEST(PolicySnapshotTest, AVersionThatWentAwayComesBackWithItsOwnContentOnly) {
+  TemporaryFolder folder;
+  WritePolicy(folder, "p", 1, kBitmap);
+  auto current = Load(folder.path());
+  ASSERT_TRUE(current.ok());
+  const auto reload = [&]() -> std::string {
+    auto next = PolicySnapshot::Load(folder.path(), ModelDigest(1), kShape, (*current).get());
+    if (!next.ok()) return Message(next.status());
+    current = std::move(next);
+    return "accepted";
+  };
+  fs::remove_all(folder.path() / "p");
+  EXPECT_EQ(reload(), "accepted");
+  WritePolicy(folder, "q", 1, kBitmap);
+  EXPECT_EQ(reload(), "accepted");
+  WritePolicy(folder, "p", 1, kOther);
+  EXPECT_EQ(reload(), "p/1.yaml: the content of a version has changed; give it another number");
+  EXPECT_EQ(reload(), "p/1.yaml: the content of a version has changed; give it another number");
+  WritePolicy(folder, "p", 1, kBitmap);
+  EXPECT_EQ(reload(), "accepted");
+  EXPECT_TRUE((*current)->Find("p@1").ok());
+}
+
+TEST(PolicySnapshotTest, ModelsShareNamesAndVersions) {
+  TemporaryFolder folder;
+  const auto write = [&](uint8_t model, const std::string& file, const std::string& id) {
+    PolicyText text;
+    text.model = ModelDigest(model).ToString();
+    text.experts = "{inline: [{router: 0, ids: [" + id + "]}]}";
+    folder.Write("no-test/" + file, text.Text());
+  };
+  write(1, "1.01010101.yaml", "4");
+  write(2, "1.020202020202.yaml", "5");
+  write(3, "1.yaml", "6");
+  for (const uint8_t model : {1, 2, 3}) {
+    const auto snapshot = PolicySnapshot::Load(folder.path(), ModelDigest(model), kShape);
+    ASSERT_TRUE(snapshot.ok()) << Message(snapshot.status());
+    ASSERT_EQ((*snapshot)->policies().size(), 1u);
+    for (const char* reference : {"no-test", "no-test@1"}) {
+      const auto policy = (*snapshot)->Find(reference);
+      ASSERT_TRUE(policy.ok()) << Message(policy.status());
+      const int32_t expert = 3 + model;
+      EXPECT_TRUE((*policy)->mask->Removes(0, expert / 3, expert % 3));
+      EXPECT_EQ((*policy)->mask->removed(), 1);
+    }
+  }
+  const auto fourth = PolicySnapshot::Load(folder.path(), ModelDigest(4), kShape);
+  ASSERT_TRUE(fourth.ok());
+  EXPECT_EQ((*fourth)->Find("no-test@1").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Message((*fourth)->Find("no-test@1").status()),
+            "policy no-test@1 belongs to another model");
+
+  write(1, "1.0101010101.yaml", "4");
+  EXPECT_EQ(Refusal(folder),
+            "no-test/1.0101010101.yaml: another file is of the same version and model");
+  fs::remove(folder.path() / "no-test/1.0101010101.yaml");
+  for (const char* file : {"1.02020202.yaml", "1.0101010.yaml", "1..yaml", "1.01010101.x.yaml",
+                           "1.0101010G.yaml", "01.yaml", "2.01010101.yaml"}) {
+    write(1, file, "4");
+    EXPECT_THAT(Refusal(folder), StartsWith(std::string("no-test/") + file + ": ")) << file;
+    fs::remove(folder.path() / "no-test" / file);
+  }
+}
+
+// Whatever becomes of the bytes of a policy, it is taken with the content that it was made with, or
+// for another model, or the directory is refused.
+TEST(PolicySnapshotTest, DamageNeverChangesAPolicy) {
+  TemporaryFolder whole;
+  std::mt19937 random(7);
+  const MaskShape shape{2, 3};
+  WritePolicy(whole, "p", 1, testing::RandomBitmap(shape, 40, random));
+  const auto before = Load(whole.path());
+  ASSERT_TRUE(before.ok());
+  const Digest digest = (*(*before)->Find("p@1"))->digest;
+  int refused = 0, same = 0;
+  const auto judge = [&](const TemporaryFolder& folder, const std::string& damage) {
+    const auto snapshot = Load(folder.path());
+    if (!snapshot.ok()) {
+      ++refused;
+      return;
+    }
+    ++same;
+    for (const auto& policy : (*snapshot)->policies()) {
+      EXPECT_EQ(policy->name, "p") << damage;
+      EXPECT_EQ(policy->digest, digest) << damage;
+    }
+    EXPECT_NE(Code(**snapshot, "p@2"), absl::StatusCode::kOk) << damage;
+  };
+  for (const char* file : {"p/1.yaml", "p/1.mask"}) {
+    std::ifstream in(whole.path() / file, std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    ASSERT_FALSE(bytes.empty());
+    TemporaryFolder folder;
+    fs::copy(whole.path() / "p", folder.path() / "p");
+    for (size_t n = 0; n < bytes.size(); ++n) {
+      folder.Write(file, bytes.substr(0, n));
+      judge(folder, fmt::format("{} cut to {}", file, n));
+      for (int bit = 0; bit < 8; ++bit) {
+        std::string damaged = bytes;
+        damaged[n] = static_cast<char>(damaged[n] ^ (1 << bit));
+        folder.Write(file, damaged);
+        judge(folder, fmt::format("{} byte {} bit {}", file, n, bit));
+      }
+    }
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_GT(same, 0);  // a last newline, another model's fingerprint
+}
+
+TEST(PolicySnapshotTest, HugeFilesAreNotRead) {
+  for (const char* file : {"p/1.yaml", "p/1.mask"}) {
+    TemporaryFolder folder;
+    WritePolicy(folder, "p", 1, kBitmap);
+    fs::resize_file(folder.path() / file, uint64_t{1} << 40);  // sparse
+    EXPECT_THAT(Refusal(folder), HasSubstr("limit")) << file;
+  }
+}
+
+TEST(VersionHistoryTest, ForgetsTheFirstThatWent) {
+  Policy policy;
+  policy.name = "p";
+  policy.version = 1;
+  VersionHistory history;
+  ASSERT_TRUE(history.Add(policy).ok());
+  const size_t most = limits::kMaxRetiredVersions;
+  for (size_t generation = 0; generation < 2; ++generation) {
+    VersionHistory next;
+    next.Follow(history);
+    for (size_t n = 0; n < most; ++n) {
+      policy.version = static_cast<int32_t>(2 + generation * most + n);
+      ASSERT_TRUE(next.Add(policy).ok());
+    }
+    next.Finish();
+    history = std::move(next);
+  }
+  EXPECT_EQ(history.retired(), most);
+  VersionHistory last;
+  last.Follow(history);
+  last.Finish();
+  EXPECT_EQ(last.retired(), most);
+  policy.digest.bytes[0] = 1;
+  const auto add = [&](int32_t version) {
+    policy.version = version;
+    return last.Add(policy).ok();
+  };
+  EXPECT_TRUE(add(1));
+  EXPECT_TRUE(add(2));  // of the first generation
+  EXPECT_FALSE(add(static_cast<int32_t>(2 + most)));
 }
 
 TEST(PolicySnapshotTest, LoadsTheDemoPolicies) {
@@ -250,8 +404,7 @@ TEST(PolicySnapshotTest, LoadsTheDemoPolicies) {
   for (const auto& policy : (*snapshot)->policies()) {
     EXPECT_GT(policy->mask->removed(), 0);
     // The description says how many, as the script that wrote it counted.
-    EXPECT_THAT(policy->description,
-                HasSubstr("(" + std::to_string(policy->mask->removed()) + " "));
+    EXPECT_THAT(policy->description, HasSubstr(fmt::format("({} ", policy->mask->removed())));
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tests/policy/policy_writer.h"
 
@@ -94,6 +95,49 @@ TEST_F(PolicyReloadTest, KeepsTheLastGood) {
   Write("2", 5);
   EXPECT_TRUE(Reloaded().changed);
   EXPECT_TRUE(Knows("no-test@3"));
+}
+
+// As the kubelet does it: the files lie in a hidden folder, and one rename of the link ..data
+// changes all of them.
+TEST(PolicyReloadOfAConfigMapTest, FollowsTheSwappedLink) {
+  TemporaryFolder folder;
+  const std::filesystem::path mount = folder.path() / "no-test";
+  const auto publish = [&](const std::string& generation, const std::vector<int>& versions) {
+    for (const int version : versions) {
+      PolicyText text;
+      text.version = std::to_string(version);
+      text.experts = fmt::format("{{inline: [{{router: 0, ids: [{}]}}]}}", version);
+      folder.Write("no-test/.." + generation + "/" + text.version + ".yaml", text.Text());
+    }
+    std::filesystem::create_directory_symlink(".." + generation, mount / "..data_tmp");
+    std::filesystem::rename(mount / "..data_tmp", mount / "..data");
+    for (const auto& entry : std::filesystem::directory_iterator(mount)) {
+      const std::string name = entry.path().filename().string();
+      if (!name.starts_with('.')) std::filesystem::remove(entry.path());
+    }
+    for (const int version : versions) {
+      const std::string file = std::to_string(version) + ".yaml";
+      std::filesystem::create_symlink("..data/" + file, mount / file);
+    }
+  };
+  publish("one", {1, 2});
+  Metrics metrics("test");
+  PolicyRegistry registry(*PolicySnapshot::Load(folder.path(), ModelDigest(1), kShape));
+  PolicyReload reload(folder.path(), &registry, &metrics);
+  const auto pinned = registry.Current();
+  publish("two", {2, 3});
+  const auto outcome = reload.Run(ReloadTrigger::kWatch);
+  ASSERT_TRUE(outcome.ok()) << Message(outcome.status());
+  EXPECT_EQ(outcome->summary, "2 policies; added no-test@3, removed no-test@1");
+  EXPECT_TRUE(pinned->Find("no-test@1").ok());
+  EXPECT_FALSE(registry.Current()->Find("no-test@1").ok());
+  // Gone, and back with its content only.
+  PolicyText text;
+  text.experts = "{inline: [{router: 1, ids: [1]}]}";
+  folder.Write("no-test/1.yaml", text.Text());
+  EXPECT_THAT(Message(reload.Run(ReloadTrigger::kWatch).status()),
+              HasSubstr("no-test/1.yaml: the content of a version has changed"));
+  EXPECT_TRUE(registry.Current()->Find("no-test@3").ok());
 }
 
 TEST_F(PolicyReloadTest, MetricsFollow) {
