@@ -26,6 +26,7 @@ struct Command {
 Command AddGenerate(CLI::App* root);
 Command AddScore(CLI::App* root);
 Command AddPolicies(CLI::App* root);
+Command AddPolicy(CLI::App* root);
 Command AddModel(CLI::App* root);
 Command AddTokenize(CLI::App* root);
 Command AddDetokenize(CLI::App* root);

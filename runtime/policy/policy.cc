@@ -158,24 +158,21 @@ absl::Status CheckFileName(const Policy& policy, std::string_view file) {
       policy.version, kMinModelTag);
 }
 
-absl::StatusOr<Policy> ReadNamedPolicy(const std::filesystem::path& yaml_path,
-                                       std::string* mask_file_name) {
-  MONET_ASSIGN_OR_RETURN(const std::string yaml,
-                         ReadBoundedFile(yaml_path, limits::kMaxPolicyFileBytes));
-  MONET_ASSIGN_OR_RETURN(const std::string mask_name, PolicyMaskFileName(yaml));
-  if (mask_file_name != nullptr) *mask_file_name = mask_name;
-  std::string mask_file;
-  if (!mask_name.empty()) {
-    auto bytes = ReadBoundedFile(yaml_path.parent_path() / mask_name, kMaxMaskFileBytes);
-    if (!bytes.ok()) return InvalidArgument("{}: {}", mask_name, Message(bytes.status()));
-    mask_file = *std::move(bytes);
+absl::StatusOr<PolicyFile> ReadNamedPolicy(const std::filesystem::path& yaml_path) {
+  PolicyFile file;
+  MONET_ASSIGN_OR_RETURN(file.yaml, ReadBoundedFile(yaml_path, limits::kMaxPolicyFileBytes));
+  MONET_ASSIGN_OR_RETURN(file.mask_name, PolicyMaskFileName(file.yaml));
+  if (!file.mask_name.empty()) {
+    auto bytes = ReadBoundedFile(yaml_path.parent_path() / file.mask_name, kMaxMaskFileBytes);
+    if (!bytes.ok()) return InvalidArgument("{}: {}", file.mask_name, Message(bytes.status()));
+    file.mask = *std::move(bytes);
   }
-  MONET_ASSIGN_OR_RETURN(Policy policy, ParsePolicy(yaml, mask_file));
-  if (policy.name != yaml_path.parent_path().filename()) {
-    return InvalidArgument("name is {}, not the folder's name", policy.name);
+  MONET_ASSIGN_OR_RETURN(file.policy, ParsePolicy(file.yaml, file.mask));
+  if (file.policy.name != yaml_path.parent_path().filename()) {
+    return InvalidArgument("name is {}, not the folder's name", file.policy.name);
   }
-  MONET_RETURN_IF_ERROR(CheckFileName(policy, yaml_path.filename().string()));
-  return policy;
+  MONET_RETURN_IF_ERROR(CheckFileName(file.policy, yaml_path.filename().string()));
+  return file;
 }
 
 }  // namespace
@@ -229,12 +226,11 @@ absl::StatusOr<std::string> PolicyMaskFileName(std::string_view yaml) {
   return MaskFileName(experts);
 }
 
-absl::StatusOr<Policy> ReadPolicyFile(const std::filesystem::path& yaml_path,
-                                      std::string* mask_name) {
-  auto policy = ReadNamedPolicy(yaml_path, mask_name);
-  if (policy.ok()) return policy;
+absl::StatusOr<PolicyFile> ReadPolicyFile(const std::filesystem::path& yaml_path) {
+  auto file = ReadNamedPolicy(yaml_path);
+  if (file.ok()) return file;
   return InvalidArgument("{}/{}: {}", yaml_path.parent_path().filename().string(),
-                         yaml_path.filename().string(), Message(policy.status()));
+                         yaml_path.filename().string(), Message(file.status()));
 }
 
 Digest PolicyDigest(const Policy& policy) {

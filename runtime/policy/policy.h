@@ -53,12 +53,18 @@ absl::StatusOr<Policy> ParsePolicy(std::string_view yaml, std::string_view mask_
 // name: no path separators, not hidden. Errors: as ParsePolicy.
 absl::StatusOr<std::string> PolicyMaskFileName(std::string_view yaml);
 
+// A policy and the bytes that it was parsed from.
+struct PolicyFile {
+  Policy policy;
+  std::string yaml;
+  std::string mask_name;  // of the file beside it; empty when inline
+  std::string mask;       // that file's bytes
+};
+
 // Reads directory/name/version.yaml and the mask beside it; name, version and, where it is part of
-// the file's name, the model must be those in the file. Links are followed. Gives the name of the
-// mask file (empty when inline) where asked for it. Errors: INVALID_ARGUMENT beginning with
-// "name/version.yaml: ".
-absl::StatusOr<Policy> ReadPolicyFile(const std::filesystem::path& yaml_path,
-                                      std::string* mask_name = nullptr);
+// the file's name, the model must be those in the file. Links are followed.
+// Errors: INVALID_ARGUMENT beginning with "name/version.yaml: ".
+absl::StatusOr<PolicyFile> ReadPolicyFile(const std::filesystem::path& yaml_path);
 
 // SHA-256 over "monet-policy-1\0", semantics, "\0", the 32 bytes of the model fingerprint, R and E
 // (u32, little-endian), the uncompressed bitmap; not over the text.

@@ -133,10 +133,9 @@ absl::StatusOr<std::shared_ptr<const PolicySnapshot>> PolicySnapshot::Load(
     std::set<std::string> mask_names;
     for (const fs::path& entry : *entries) {
       if (!IsPolicyFile(entry)) continue;
-      std::string mask_name;
-      MONET_ASSIGN_OR_RETURN(Policy policy, ReadPolicyFile(entry, &mask_name));
-      mask_names.insert(std::move(mask_name));
-      const absl::Status added = snapshot->Add(std::move(policy));
+      MONET_ASSIGN_OR_RETURN(PolicyFile file, ReadPolicyFile(entry));
+      mask_names.insert(std::move(file.mask_name));
+      const absl::Status added = snapshot->Add(std::move(file.policy));
       if (!added.ok()) {
         return InvalidArgument("{}/{}: {}", name, entry.filename().string(), Message(added));
       }

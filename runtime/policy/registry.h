@@ -45,6 +45,8 @@ class PolicySnapshot {
 
   // This model's policies, ordered by name, then version.
   const std::vector<std::shared_ptr<const Policy>>& policies() const { return policies_; }
+  // Those of other models, ordered alike; their masks are null.
+  const std::vector<std::shared_ptr<const Policy>>& foreign() const { return foreign_; }
   const Digest& model() const { return model_; }
   const MaskShape& shape() const { return shape_; }
   // The mask that removes nothing, made once.

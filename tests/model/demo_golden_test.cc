@@ -48,7 +48,7 @@ nlohmann::json ReadJson(const std::string& path) {
 std::shared_ptr<const ExpertMask> PolicyMask(const std::string& policy) {
   const auto read = ReadPolicyFile(SourcePath("policies/" + policy + "/1.yaml"));
   EXPECT_TRUE(read.ok()) << read.status().ToString();
-  return read->mask;
+  return read->policy.mask;
 }
 
 class DemoTest : public ::testing::TestWithParam<const char*> {

@@ -398,7 +398,7 @@ TEST(PolicySnapshotTest, LoadsTheDemoPolicies) {
   const fs::path directory = fs::path(MONET_SOURCE_DIR) / "policies";
   const auto one = ReadPolicyFile(directory / "no-python/1.yaml");
   ASSERT_TRUE(one.ok()) << Message(one.status());
-  const auto snapshot = PolicySnapshot::Load(directory, one->model, MaskShape{2, 256});
+  const auto snapshot = PolicySnapshot::Load(directory, one->policy.model, MaskShape{2, 256});
   ASSERT_TRUE(snapshot.ok()) << Message(snapshot.status());
   EXPECT_EQ((*snapshot)->policies().size(), 12u);
   for (const auto& policy : (*snapshot)->policies()) {

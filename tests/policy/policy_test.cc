@@ -262,11 +262,12 @@ TEST(PolicyTest, ReadsFilesUnderTheirOwnNames) {
   testing::TemporaryFolder folder;
   PolicyText text;
   folder.WritePolicy(text, kBitmap);
-  std::string mask_name;
-  const auto policy = ReadPolicyFile(folder.path() / "no-test/1.yaml", &mask_name);
-  ASSERT_TRUE(policy.ok()) << Message(policy.status());
-  EXPECT_EQ(policy->mask->removed(), 3);
-  EXPECT_EQ(mask_name, "1.mask");
+  const auto file = ReadPolicyFile(folder.path() / "no-test/1.yaml");
+  ASSERT_TRUE(file.ok()) << Message(file.status());
+  EXPECT_EQ(file->policy.mask->removed(), 3);
+  EXPECT_EQ(file->mask_name, "1.mask");
+  EXPECT_EQ(file->mask, Compress(kBitmap));
+  EXPECT_THAT(file->yaml, HasSubstr("name: no-test\n"));
 
   const auto refusal = [&](const std::string& file) {
     return Message(ReadPolicyFile(folder.path() / file).status());
