@@ -69,8 +69,8 @@ absl::Status Execute(int argc, char** argv, const Session& session) {
   const std::vector<Command> commands = {
       AddGenerate(&root), AddScore(&root),      AddPolicies(&root), AddModel(&root),
       AddTokenize(&root), AddDetokenize(&root), AddExplain(&root),  AddForward(&root),
-      AddKey(&root),      AddTenants(&root),    AddAdmin(&root),    AddPlan(&root),
-      AddPolicy(&root)};
+      AddHealth(&root),   AddKey(&root),        AddTenants(&root),  AddAdmin(&root),
+      AddPlan(&root),     AddPolicy(&root)};
   std::string help;
   MONET_RETURN_IF_ERROR(Parse(&root, argc, argv, &help));
   if (!help.empty()) return session.console->Write(help);

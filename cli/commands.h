@@ -28,6 +28,7 @@ Command AddScore(CLI::App* root);
 Command AddPolicies(CLI::App* root);
 Command AddPolicy(CLI::App* root);
 Command AddModel(CLI::App* root);
+Command AddHealth(CLI::App* root);
 Command AddTokenize(CLI::App* root);
 Command AddDetokenize(CLI::App* root);
 Command AddExplain(CLI::App* root);

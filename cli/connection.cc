@@ -70,7 +70,8 @@ Connection::Connection(std::shared_ptr<grpc::Channel> channel, std::string key,
       deadline_(deadline),
       generation_(v1::GenerationService::NewStub(channel_)),
       policy_(v1::PolicyService::NewStub(channel_)),
-      expert_(v1::ExpertService::NewStub(channel_)) {}
+      expert_(v1::ExpertService::NewStub(channel_)),
+      health_(grpc::health::v1::Health::NewStub(channel_)) {}
 
 absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ServerOptions& options,
                                                              Interrupts* interrupts) {

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "cli/interrupts.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "monet/v1/expert.grpc.pb.h"
 #include "monet/v1/generation.grpc.pb.h"
 #include "monet/v1/policy.grpc.pb.h"
@@ -44,6 +45,7 @@ class Connection {
   v1::GenerationService::StubInterface& generation() { return *generation_; }
   v1::PolicyService::StubInterface& policy() { return *policy_; }
   v1::ExpertService::StubInterface& expert() { return *expert_; }
+  grpc::health::v1::Health::StubInterface& health() { return *health_; }
 
   // Runs `call` with a fresh context that has the command's deadline. SIGINT and SIGTERM cancel it;
   // the result is then Interrupted(). Otherwise it is what `call` returned.
@@ -63,6 +65,7 @@ class Connection {
   std::unique_ptr<v1::GenerationService::StubInterface> generation_;
   std::unique_ptr<v1::PolicyService::StubInterface> policy_;
   std::unique_ptr<v1::ExpertService::StubInterface> expert_;
+  std::unique_ptr<grpc::health::v1::Health::StubInterface> health_;
 };
 
 }  // namespace monet::cli

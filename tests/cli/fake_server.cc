@@ -321,6 +321,21 @@ grpc::Status FakePolicies::ListPolicies(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
+grpc::Status FakeHealth::Check(grpc::ServerContext* context,
+                               const grpc::health::v1::HealthCheckRequest* request,
+                               grpc::health::v1::HealthCheckResponse* response) {
+  while (silent && !context->IsCancelled()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  if (request->service().empty()) {
+    response->set_status(status);
+    return grpc::Status::OK;
+  }
+  if (request->service() != "liveness") return {grpc::StatusCode::NOT_FOUND, "unknown service"};
+  response->set_status(grpc::health::v1::HealthCheckResponse::SERVING);
+  return grpc::Status::OK;
+}
+
 FakeServer::FakeServer() { Start(grpc::InsecureServerCredentials()); }
 
 FakeServer::FakeServer(const CertificateAuthority& authority) {
@@ -338,6 +353,7 @@ void FakeServer::Start(const std::shared_ptr<grpc::ServerCredentials>& credentia
   builder.AddListeningPort("127.0.0.1:0", credentials, &port);
   builder.RegisterService(&generation);
   builder.RegisterService(&policies);
+  builder.RegisterService(&health);
   server_ = builder.BuildAndStart();
   address_ = "127.0.0.1:" + std::to_string(port);
 }

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "monet/v1/generation.grpc.pb.h"
 #include "monet/v1/policy.grpc.pb.h"
 #include "tests/server/certificate_writer.h"
@@ -67,6 +68,19 @@ class FakePolicies final : public v1::PolicyService::Service {
   std::atomic<bool> endless{false};  // pages that lead to themselves
 };
 
+class FakeHealth final : public grpc::health::v1::Health::Service {
+ public:
+  using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;
+
+  // NOT_FOUND for every name but "" and "liveness", which is SERVING.
+  grpc::Status Check(grpc::ServerContext* context,
+                     const grpc::health::v1::HealthCheckRequest* request,
+                     grpc::health::v1::HealthCheckResponse* response) override;
+
+  std::atomic<Status> status{grpc::health::v1::HealthCheckResponse::SERVING};  // of ""
+  std::atomic<bool> silent{false};  // calls get no answer
+};
+
 class FakeServer {
  public:
   FakeServer();
@@ -78,6 +92,7 @@ class FakeServer {
 
   FakeGeneration generation;
   FakePolicies policies;
+  FakeHealth health;
 
  private:
   void Start(const std::shared_ptr<grpc::ServerCredentials>& credentials);
