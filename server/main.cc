@@ -51,15 +51,18 @@ void StartLogging(const std::string& level) {
   google::protobuf::SetLogHandler(nullptr);
 }
 
-// monetctl beside this binary when it is there, else by its name.
+// monetctl beside this binary when it is there, else by its name. Relative where that is how one
+// reaches it from here; but in / , where services and containers start, nobody types the commands.
 std::string MonetctlCommand() {
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return "monetctl";
   const auto beside = self.parent_path() / "monetctl";
   if (!std::filesystem::exists(beside, error)) return "monetctl";
-  const auto relative = std::filesystem::proximate(beside, error);
-  return error || relative.string().starts_with("..") ? beside.string() : relative.string();
+  const auto here = std::filesystem::current_path(error);
+  if (error || here == here.root_path()) return beside.string();
+  const auto relative = beside.lexically_relative(here);
+  return relative.empty() || *relative.begin() == ".." ? beside.string() : relative.string();
 }
 
 // The first signal, for the main thread to wait for.

@@ -47,14 +47,14 @@ class Server:
     """A server process on free ports, which has printed `started` (a regular expression)."""
 
     def __init__(self, directory, *arguments, listen="127.0.0.1:0", started=r"^ready$",
-                 policies=ROOT / "policies"):
+                 policies=ROOT / "policies", cwd=None):
         self.out = directory / "out"
         self.err = directory / "err"
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(
                 [os.environ["MONET_SERVER_BINARY"], "--model", ROOT / "models/demo",
                  "--policies", policies, "--listen", listen, *arguments],
-                stdout=out, stderr=err)
+                stdout=out, stderr=err, cwd=cwd)
         assert eventually(lambda: self._find(started) or self.ended(), 30)
         assert not self.ended(), self.err.read_text()
         self.address = self.printed("grpc")
