@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,14 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
+
+
+def health_command():
+    """The words of HEALTHCHECK, which are the same in both targets."""
+    text = (ROOT / "deploy/docker/Dockerfile").read_text().replace("\\\n", "")
+    found = re.findall(r"^HEALTHCHECK .*CMD (\[.*\])$", text, re.M)
+    assert len(found) == 2 and found[0] == found[1], found
+    return json.loads(found[0])
 
 
 class NotHere(Exception):

@@ -6,6 +6,8 @@ import subprocess
 
 import yaml
 
+from container_image import health_command
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "deploy/compose"
 
@@ -47,7 +49,25 @@ def test_compose_finds_its_files():
     build = compose["services"]["server"]["build"]
     assert (COMPOSE / build["context"] / build["dockerfile"]).is_file()
     for service in compose["services"].values():
-        assert set(service.get("depends_on", [])) <= set(compose["services"])
+        depends = service.get("depends_on", [])
+        assert set(depends) <= set(compose["services"])
+        # One may wait only for the health of a service that has some.
+        for other in depends if isinstance(depends, dict) else ():
+            if depends[other]["condition"] == "service_healthy":
+                assert "test" in compose["services"][other]["healthcheck"]
+
+
+def test_compose_asks_for_health_as_the_image_does():
+    """image_test runs that command."""
+    services = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
+    assert services["server"]["healthcheck"]["test"] == ["CMD", *health_command()]
+    tool = services["monetctl"]
+    assert tool["entrypoint"] == health_command()[:1]
+    assert tool["image"] == services["server"]["image"]
+    assert tool["depends_on"] == {"server": {"condition": "service_healthy"}}
+    # Its default server is that of the image's own CMD.
+    port = tool["environment"]["MONET_SERVER"].removeprefix("server:")
+    assert f'"0.0.0.0:{port}"' in (ROOT / "deploy/docker/Dockerfile").read_text()
 
 
 def test_prometheus_takes_its_configuration(tmp_path):

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from container_image import BASE, IMAGE
+from container_image import BASE, IMAGE, health_command
 from server_process import eventually
 
 SERVE = ["--model", "/models/demo", "--policies", "/etc/monet/policies", "--listen", "127.0.0.1:0"]
@@ -47,6 +47,7 @@ def test_without_arguments_it_serves_the_demo_model(api, containers):
     with containers.container(*free) as name:
         port, printed = ready(containers, name)
         assert "loading /models/demo" in printed
+        assert f"  /usr/bin/monetctl generate --server 127.0.0.1:{port} " in printed
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
             assert health.status == health_pb2.HealthCheckResponse.SERVING
@@ -70,6 +71,32 @@ def test_without_arguments_it_serves_the_demo_model(api, containers):
         status = containers.output("podman", "exec", name, "/bin/sh", "-c", "cat /proc/1/status")
         assert re.search(r"^Uid:\s+65532\s+65532\s+65532\s+65532$", status, re.M)
         assert re.search(r"^CapEff:\s+0+$", status, re.M)
+
+
+def check_health(containers, name, port):
+    """What the image's health check says of a container whose server has this port."""
+    return containers.run("podman", "exec", "-e", f"MONET_SERVER=127.0.0.1:{port}", name,
+                          *health_command())
+
+
+def test_the_health_check_tells_whether_it_serves(containers, tmp_path):
+    alone = containers.run("podman", "run", "--rm", "--network", "none", "--read-only",
+                           "--entrypoint", health_command()[0], IMAGE, *health_command()[1:])
+    assert alone.returncode == 1 and "cannot connect to 127.0.0.1:50051" in alone.stderr
+    with containers.container(*SERVE) as name:
+        port, _ = ready(containers, name)
+        healthy = check_health(containers, name, port)
+        assert (healthy.returncode, healthy.stdout) == (0, "SERVING\n")
+    # A server that runs but is not ready: a tenant's mandatory policy is missing.
+    (tmp_path / "tenants.yaml").write_text("tenants: [{name: acme, require: [not-yet]}]\n")
+    (tmp_path / "keys.yaml").write_text(f"keys: [{{tenant: acme, sha256: {'0' * 64}}}]\n")
+    tmp_path.chmod(0o755)
+    arguments = ["--tenants", "/own/tenants.yaml", "--keys", "/own/keys.yaml"]
+    with containers.container(*SERVE, *arguments, options=["-v", f"{tmp_path}:/own:ro"]) as name:
+        assert eventually(lambda: "not-yet" in containers.logs(name), 30), containers.logs(name)
+        port = re.search(r"^  grpc +\S+:(\d+)$", containers.logs(name), re.M).group(1)
+        unhealthy = check_health(containers, name, port)
+        assert (unhealthy.returncode, unhealthy.stdout) == (1, "NOT_SERVING\n")
 
 
 def test_a_drain_loses_nothing(api, containers):
