@@ -115,6 +115,31 @@ def test_probes_ask_the_health_port(profile):
         assert {"name": "health", "containerPort": 50052} in server["ports"]
 
 
+def test_administration_is_for_the_pod_alone(profile):
+    """Off unless asked for; then on loopback, with a token, and no way in from outside."""
+    name, found = profile
+    for one in (one for one in found if one["kind"] == "Deployment"):
+        config = server_config(found, one["metadata"]["labels"]["app.kubernetes.io/component"])
+        pod = one["spec"]["template"]["spec"]
+        server = pod["containers"][0]
+        volumes = [volume for volume in pod["volumes"] if volume["name"] == "admin"]
+        if name != "tenants":
+            assert not {"admin_listen", "admin_token_file"} & set(config)
+            assert not volumes
+            continue
+        assert config["admin_listen"] == "127.0.0.1:50053"
+        mount = next(one for one in server["volumeMounts"] if one["name"] == "admin")
+        assert mount["readOnly"]
+        item = volumes[0]["secret"]["items"][0]
+        assert config["admin_token_file"] == f"{mount['mountPath']}/{item['path']}"
+        assert (volumes[0]["secret"]["secretName"], item["key"]) == ("monet-admin", "token.txt")
+        assert all(port["containerPort"] != 50053 for port in server["ports"])
+        assert len(server["volumeMounts"]) == len(pod["volumes"])
+    for one in found:
+        if one["kind"] in ("Service", "NetworkPolicy", "ServiceMonitor"):
+            assert "50053" not in str(one["spec"]) and "admin" not in str(one["spec"])
+
+
 def test_a_pod_has_the_time_to_drain(profile):
     name, found = profile
     for one in found:
@@ -240,6 +265,10 @@ def test_the_server_accepts_its_file(name, tmp_path):
             keys = tmp_path / "keys.yaml"
             keys.write_text(f"keys: [{{tenant: acme, sha256: {'0' * 64}}}]\n")
             config["keys"] = str(keys)
+        if "admin_token_file" in config:
+            token = tmp_path / "token"
+            token.write_text("a-token-of-the-operator\n")
+            config["admin_token_file"] = str(token)
         if "tenants" in config:
             tenants = tmp_path / "tenants.yaml"
             tenants.write_text(

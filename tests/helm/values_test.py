@@ -16,8 +16,7 @@ from chart_render import CHART, CI, ROOT, find, objects, overlay, server_config,
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 SETTINGS = SCHEMA["properties"]["modelDefaults"]["properties"]["settings"]["properties"]
-# Where things are is the chart's to say. The administration port is not offered by values: it is
-# reached with extraArgs and a port-forward.
+# Where things are is the chart's to say.
 OWNED = {"model", "policies", "listen", "metrics_listen", "health_listen", "tenants", "keys",
          "tls_cert", "tls_key", "tls_client_ca", "tls_client_auth", "allow_anonymous",
          "admin_listen", "admin_token_file"}
@@ -136,6 +135,7 @@ REFUSED = {
         demo(autoscaling={"type": "hpa", "minReplicas": 5}), "minReplicas 5 is above"),
     "keda without Prometheus": (demo(autoscaling={"type": "keda"}), "serverAddress is empty"),
     "test without digest": (demo(test={"enabled": True}), "maskDigest is empty"),
+    "administration without token": (demo(admin={"enabled": True}), "admin.tokenSecret.name is"),
     "client authority without certificate": (demo(tls={"clientCa": True}), "needs tls.secret"),
     "policy with two origins": (
         overlay(CI["tenants"], {"policies": {"no-python": {"configMap": "x"}}}),

@@ -30,6 +30,9 @@
 {{- if and (eq $scaling.type "keda") (not $scaling.keda.serverAddress) -}}
 {{- fail (printf "%s.autoscaling.keda.serverAddress is empty: the address of Prometheus is needed" $at) -}}
 {{- end -}}
+{{- if and $model.admin.enabled (not $model.admin.tokenSecret.name) -}}
+{{- fail (printf "%s.admin.tokenSecret.name is empty: whoever reaches the administration port can end the server, so it needs a token" $at) -}}
+{{- end -}}
 {{- if and $model.test.enabled (not $model.test.maskDigest) -}}
 {{- fail (printf "%s.test.maskDigest is empty: the digest to expect is needed (monetctl generate --json prints it as mask_digest)" $at) -}}
 {{- end -}}

@@ -63,6 +63,10 @@
 {{- $_ := set $config "tls_client_auth" .model.tls.clientAuth -}}
 {{- end -}}
 {{- end -}}
+{{- if .model.admin.enabled -}}
+{{- $_ := set $config "admin_listen" "127.0.0.1:50053" -}}
+{{- $_ := set $config "admin_token_file" "/etc/monet/admin/token" -}}
+{{- end -}}
 {{- range $key, $value := $config -}}
 {{- if kindIs "float64" $value -}}{{- $_ := set $config $key (int64 $value) -}}{{- end -}}
 {{- end -}}

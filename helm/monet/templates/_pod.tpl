@@ -65,6 +65,9 @@ volumeMounts:
 {{- if .model.tls.secret }}
 - {name: tls, mountPath: /etc/monet/tls, readOnly: true}
 {{- end }}
+{{- if .model.admin.enabled }}
+- {name: admin, mountPath: /etc/monet/admin, readOnly: true}
+{{- end }}
 {{- if ne .model.source.type "image" }}
 - {{ include "monet.modelMount" (dict "ctx" . "readOnly" true) }}
 {{- end }}
@@ -164,6 +167,13 @@ volumeMounts:
 {{- with .model.tls.secret }}
 - name: tls
   secret: {secretName: {{ . }}, optional: false}
+{{- end }}
+{{- if .model.admin.enabled }}
+- name: admin
+  secret:
+    secretName: {{ .model.admin.tokenSecret.name }}
+    optional: false
+    items: [{key: {{ .model.admin.tokenSecret.key }}, path: token}]
 {{- end }}
 {{- if eq .model.source.type "pvc" }}
 - name: model
