@@ -6,10 +6,11 @@
 namespace monet::cli {
 
 Command AddPolicy(CLI::App* root) {
-  CLI::App* app = root->add_subcommand("policy", "Compare, verify and publish policy files");
+  CLI::App* app =
+      root->add_subcommand("policy", "Measure experts; compare, verify and publish policies");
   app->require_subcommand(1);
-  const std::vector<Command> commands = {AddPolicyDiff(app), AddPolicyVerify(app),
-                                         AddPolicyPush(app)};
+  const std::vector<Command> commands = {AddPolicyCollect(app), AddPolicyDiff(app),
+                                         AddPolicyVerify(app), AddPolicyPush(app)};
   return {app, [commands](const Session& session) {
             for (const Command& command : commands) {
               if (command.app->parsed()) return command.run(session);

@@ -25,6 +25,9 @@ inline constexpr size_t kMaxTokenizerBytes = 64 << 20;
 inline constexpr size_t kMaxPolicyFileBytes = 1 << 20;  // one name/version.yaml
 inline constexpr size_t kMaxMaskBytes = 64 << 20;       // R · ⌈E²/8⌉ of one mask
 inline constexpr size_t kMaxPolicies = 4096;            // files of one policy directory
+// Labels × experts of one collection of routing statistics (monetctl policy collect); 56 bytes
+// each, 88 with scores.
+inline constexpr size_t kMaxCollectedExperts = 1 << 25;
 // Versions that left the directory while the server runs and may not come back with other content.
 inline constexpr size_t kMaxRetiredVersions = 4 * kMaxPolicies;
 
