@@ -6,11 +6,12 @@
 namespace monet::cli {
 
 Command AddPolicy(CLI::App* root) {
-  CLI::App* app =
-      root->add_subcommand("policy", "Measure experts; compare, verify and publish policies");
+  CLI::App* app = root->add_subcommand(
+      "policy", "Measure experts; build, compare, verify and publish policies");
   app->require_subcommand(1);
-  const std::vector<Command> commands = {AddPolicyCollect(app), AddPolicyDiff(app),
-                                         AddPolicyVerify(app), AddPolicyPush(app)};
+  const std::vector<Command> commands = {AddPolicyCollect(app), AddPolicyBuild(app),
+                                         AddPolicyDiff(app), AddPolicyVerify(app),
+                                         AddPolicyPush(app)};
   return {app, [commands](const Session& session) {
             for (const Command& command : commands) {
               if (command.app->parsed()) return command.run(session);

@@ -5,6 +5,7 @@
 
 namespace monet::cli {
 
+Command AddPolicyBuild(CLI::App* policy);
 Command AddPolicyCollect(CLI::App* policy);
 Command AddPolicyDiff(CLI::App* policy);
 Command AddPolicyVerify(CLI::App* policy);

@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "runtime/base/check.h"
+
 namespace monet {
 
 absl::StatusOr<std::vector<uint8_t>> InflateMask(std::string_view compressed, size_t bytes) {
@@ -37,6 +39,16 @@ absl::StatusOr<std::vector<uint8_t>> InflateMask(std::string_view compressed, si
   }
   bitmap.resize(bytes);
   return bitmap;
+}
+
+std::string DeflateMask(std::span<const uint8_t> bitmap) {
+  uLongf size = compressBound(bitmap.size());
+  std::string stream(size, '\0');
+  const int result = compress2(reinterpret_cast<Bytef*>(stream.data()), &size, bitmap.data(),
+                               bitmap.size(), Z_BEST_COMPRESSION);
+  MONET_CHECK(result == Z_OK);  // the bound is zlib's own
+  stream.resize(size);
+  return stream;
 }
 
 }  // namespace monet
