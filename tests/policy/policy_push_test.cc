@@ -138,7 +138,7 @@ TEST(PolicyPushTest, AKilledPushLeavesWholePolicies) {
   for (size_t n = 0; n < 4; ++n) Push(files[n], files[n].policy.version, measured);
   const auto four = std::chrono::steady_clock::now() - start;
   const auto four_us = std::chrono::duration_cast<std::chrono::microseconds>(four).count() + 1;
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < 30; ++round) {
     TemporaryFolder folder;
     const pid_t child = fork();
     ASSERT_GE(child, 0);
