@@ -6,23 +6,32 @@ namespace monet::cli {
 namespace {
 
 Json LimitsJson(const v1::Limits& limits) {
-  return {{"max_prompt_bytes", limits.max_prompt_bytes()},
-          {"max_context_tokens", limits.max_context_tokens()},
-          {"max_policies", limits.max_policies()},
-          {"max_explicit_experts", limits.max_explicit_experts()},
-          {"max_stop_texts", limits.max_stop_texts()},
-          {"max_stop_text_bytes", limits.max_stop_text_bytes()},
-          {"max_stop_token_ids", limits.max_stop_token_ids()},
-          {"max_waiting_requests", limits.max_waiting_requests()},
-          {"mask_slots", limits.mask_slots()},
-          {"max_logit_bias", limits.max_logit_bias()},
-          {"max_top_logprobs", limits.max_top_logprobs()},
-          {"max_logprobs", limits.max_logprobs()},
-          {"max_completions", limits.max_completions()},
-          {"max_routing_top_n", limits.max_routing_top_n()},
-          {"max_explain_top_n", limits.max_explain_top_n()},
-          {"max_routing_entries", limits.max_routing_entries()},
-          {"max_chat_messages", limits.max_chat_messages()}};
+  Json json = {{"max_prompt_bytes", limits.max_prompt_bytes()},
+               {"max_context_tokens", limits.max_context_tokens()},
+               {"max_policies", limits.max_policies()},
+               {"max_explicit_experts", limits.max_explicit_experts()},
+               {"max_stop_texts", limits.max_stop_texts()},
+               {"max_stop_text_bytes", limits.max_stop_text_bytes()},
+               {"max_stop_token_ids", limits.max_stop_token_ids()},
+               {"max_waiting_requests", limits.max_waiting_requests()},
+               {"mask_slots", limits.mask_slots()},
+               {"max_logit_bias", limits.max_logit_bias()},
+               {"max_top_logprobs", limits.max_top_logprobs()},
+               {"max_logprobs", limits.max_logprobs()},
+               {"max_completions", limits.max_completions()},
+               {"max_routing_top_n", limits.max_routing_top_n()},
+               {"max_explain_top_n", limits.max_explain_top_n()},
+               {"max_routing_entries", limits.max_routing_entries()},
+               {"max_chat_messages", limits.max_chat_messages()},
+               {"max_priority", limits.max_priority()}};
+  // Absent: none of the tenant's own.
+  if (limits.has_max_prompt_tokens()) json["max_prompt_tokens"] = limits.max_prompt_tokens();
+  if (limits.has_max_tokens()) json["max_tokens"] = limits.max_tokens();
+  if (limits.has_requests_per_minute()) json["requests_per_minute"] = limits.requests_per_minute();
+  if (limits.has_tokens_per_minute()) json["tokens_per_minute"] = limits.tokens_per_minute();
+  if (limits.has_concurrent()) json["concurrent"] = limits.concurrent();
+  if (limits.has_distinct_masks()) json["distinct_masks"] = limits.distinct_masks();
+  return json;
 }
 
 std::string DecompositionName(v1::Decomposition decomposition) {

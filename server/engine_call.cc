@@ -25,6 +25,13 @@ CallCost CostOf(const CallInput& input) {
           .priority = request.priority};
 }
 
+// What a call gets that does not say how much it wants.
+void BoundDefaults(const TenantLimits& limits, CallInput* input) {
+  input->default_max_tokens =
+      std::min(input->default_max_tokens, limits.max_tokens.value_or(INT64_MAX));
+  input->max_prompt_tokens = limits.max_prompt_tokens.value_or(INT64_MAX);
+}
+
 absl::Status QueueFull(int64_t limit) {
   return Refuse(Reason::kQueueFull, "the queue is full: {} requests wait, limit {}", limit, limit);
 }
@@ -70,6 +77,12 @@ void EngineCall::Prepare() {
   if (!status.ok()) Complete(status);
 }
 
+void EngineCall::NoteRequestId(const std::string& id) {
+  if (!CheckRequestId(id).ok()) return;
+  request_id_ = id;
+  account_.SetRequestId(id);
+}
+
 absl::StatusOr<ResolvedMask> EngineCall::FillMask(const PolicySnapshot& snapshot,
                                                   CallInput* input) {
   MONET_ASSIGN_OR_RETURN(ResolvedMask mask,
@@ -92,12 +105,12 @@ absl::Status EngineCall::Submit() {
   // runs.
   const_cast<grpc::ByteBuffer*>(request_)->Clear();
   EngineRequest& request = input.engine;
-  if (request.request_id.empty()) request.request_id = fmt::format("{:016x}", RandomBits());
-  request_id_ = request.request_id;
-  account_.SetRequestId(request_id_);
+  if (request.request_id.empty()) {
+    request.request_id = fmt::format("{:016x}", RandomBits());
+    NoteRequestId(request.request_id);
+  }
   const Tenant& tenant = account_.tenant();
-  input.default_max_tokens =
-      std::min(input.default_max_tokens, tenant.limits.max_tokens.value_or(INT32_MAX));
+  BoundDefaults(tenant.limits, &input);
   MONET_RETURN_IF_ERROR(FitPrompt(model.shape, *model.tokenizer, &input));
   const std::shared_ptr<const PolicySnapshot> snapshot = model.policies->Current();
   MONET_ASSIGN_OR_RETURN(const ResolvedMask mask, FillMask(*snapshot, &input));

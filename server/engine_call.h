@@ -45,7 +45,10 @@ class EngineCall : public std::enable_shared_from_this<EngineCall> {
   // any thread, at any time once the request is accepted.
   void BreakOff();
 
-  // Ingress pool: parses and checks.
+  // Ingress pool: the caller's own id, before anything else of the request is looked at, so that
+  // refusals are recorded with it. One that is absent or no id is left to Parse.
+  void NoteRequestId(const std::string& id);
+  // Ingress pool: calls NoteRequestId, parses and checks.
   virtual absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                           const ServedShape& shape) = 0;
   // Ingress pool, before the engine has the request: keeps the header and, when the prompt is to be

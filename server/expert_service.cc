@@ -23,6 +23,7 @@ class ExplainCall final : public StreamCall {
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
     MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::ExplainRequest>(bytes));
+    NoteRequestId(request.request_id());
     return ConvertExplain(request, shape);
   }
 

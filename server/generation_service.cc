@@ -59,6 +59,7 @@ class GenerateCall final : public UnaryEngineCall<v1::GenerateResponse> {
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
     MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::GenerateRequest>(bytes));
+    NoteRequestId(request.request_id());
     return ConvertGenerate(request, shape);
   }
 
@@ -126,6 +127,7 @@ class ScoreCall final : public UnaryEngineCall<v1::ScoreResponse> {
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
     MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::ScoreRequest>(bytes));
+    NoteRequestId(request.request_id());
     return ConvertScore(request, shape);
   }
 
@@ -172,6 +174,7 @@ class GenerateStreamCall final : public StreamCall {
   absl::StatusOr<CallInput> Parse(const grpc::ByteBuffer& bytes,
                                   const ServedShape& shape) override {
     MONET_ASSIGN_OR_RETURN(const auto request, ParseMessage<v1::GenerateStreamRequest>(bytes));
+    NoteRequestId(request.request().request_id());
     return ConvertGenerate(request.request(), shape);
   }
 

@@ -21,17 +21,6 @@ absl::Status CheckModel(bool given, const std::string& name, const ServedShape& 
                 shape.model_name);
 }
 
-absl::Status CheckRequestId(const std::string& id) {
-  if (id.empty() || id.size() > limits::kMaxRequestIdBytes) {
-    return InvalidField("request_id is {} bytes, range 1 to {}", id.size(),
-                        limits::kMaxRequestIdBytes);
-  }
-  if (!std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f; })) {
-    return InvalidField("request_id must be visible ASCII characters");
-  }
-  return absl::OkStatus();
-}
-
 // Entries of one repeated field of mask.experts[entry], each in [0, limit).
 template <typename T>
 absl::Status ConvertIndices(int entry, const char* field,
@@ -185,12 +174,16 @@ absl::Status ConvertLogprobs(const v1::LogprobOptions& from, CallInput* input) {
 }
 
 // What a prompt that may be cut leaves to the completion: max_tokens, or without it as much as its
-// default would like, but no more than half of the context.
+// default would like, but no more than half of the context. Never more than the caller may send.
 int32_t PromptRoom(const ServedShape& shape, const CallInput& input) {
-  if (input.engine.kind != EngineRequest::Kind::kGenerate) return shape.context;
-  const auto wanted =
-      static_cast<int32_t>(std::min<int64_t>(input.default_max_tokens, shape.context / 2));
-  return shape.context - input.max_tokens.value_or(wanted);
+  int32_t completion = 0;
+  if (input.engine.kind == EngineRequest::Kind::kGenerate) {
+    const auto wanted =
+        static_cast<int32_t>(std::min<int64_t>(input.default_max_tokens, shape.context / 2));
+    completion = input.max_tokens.value_or(wanted);
+  }
+  return static_cast<int32_t>(
+      std::min<int64_t>(shape.context - completion, input.max_prompt_tokens));
 }
 
 // The fields that all calls of the model share.
@@ -299,6 +292,17 @@ absl::Status FitContext(const ServedShape& shape, CallInput* input) {
   input->engine.max_tokens = static_cast<int32_t>(wanted);
   MONET_RETURN_IF_ERROR(CheckRoutingEntries(input->engine, shape.mask.routers, input->n));
   return CheckLogprobCount(*input);
+}
+
+absl::Status CheckRequestId(const std::string& id) {
+  if (id.empty() || id.size() > limits::kMaxRequestIdBytes) {
+    return InvalidField("request_id is {} bytes, range 1 to {}", id.size(),
+                        limits::kMaxRequestIdBytes);
+  }
+  if (!std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f; })) {
+    return InvalidField("request_id must be visible ASCII characters");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckTokenize(const v1::TokenizeRequest& request) {

@@ -36,11 +36,12 @@ struct CallInput {
   PromptInput prompt;
   std::optional<int32_t> max_tokens;                       // kGenerate
   int64_t default_max_tokens = limits::kDefaultMaxTokens;  // at most, where max_tokens is absent
-  std::optional<uint64_t> seed;                            // kGenerate
-  int32_t n = 1;                                           // samples to draw
-  bool echo = false;                                       // kGenerate
-  std::string echo_text;                                   // what echo returns; FitPrompt fills it
-  int32_t truncated_tokens = 0;                            // of the prompt; FitPrompt fills it
+  int64_t max_prompt_tokens = INT64_MAX;  // of a prompt that may be cut and does not say how many
+  std::optional<uint64_t> seed;           // kGenerate
+  int32_t n = 1;                          // samples to draw
+  bool echo = false;                      // kGenerate
+  std::string echo_text;                  // what echo returns; FitPrompt fills it
+  int32_t truncated_tokens = 0;           // of the prompt; FitPrompt fills it
   MaskChoice mask;
 };
 
@@ -57,6 +58,7 @@ absl::Status FitPrompt(const ServedShape& shape, const Tokenizer& tokenizer, Cal
 // Once engine.prompt_ids is complete: checks it against the context and sets engine.max_tokens.
 absl::Status FitContext(const ServedShape& shape, CallInput* input);
 
+absl::Status CheckRequestId(const std::string& id);
 absl::Status CheckTokenize(const v1::TokenizeRequest& request);
 absl::Status CheckDetokenize(const v1::DetokenizeRequest& request, int32_t vocabulary);
 absl::Status CheckPolicyReference(const char* field, const std::string& reference);

@@ -9,6 +9,16 @@
 namespace monet::server {
 namespace {
 
+// Those that no server has of its own: absent unless the tenant has them.
+void FillTenantLimits(const TenantLimits& tenant, v1::Limits* out) {
+  if (tenant.max_prompt_tokens) out->set_max_prompt_tokens(*tenant.max_prompt_tokens);
+  if (tenant.max_tokens) out->set_max_tokens(*tenant.max_tokens);
+  if (tenant.requests_per_minute) out->set_requests_per_minute(*tenant.requests_per_minute);
+  if (tenant.tokens_per_minute) out->set_tokens_per_minute(*tenant.tokens_per_minute);
+  if (tenant.concurrent) out->set_concurrent(*tenant.concurrent);
+  if (tenant.distinct_masks) out->set_distinct_masks(*tenant.distinct_masks);
+}
+
 // Those in force for the tenant.
 void FillLimits(const ServingModel& model, const TenantLimits& tenant, v1::Limits* out) {
   out->set_max_prompt_bytes(limits::kMaxPromptBytes);
@@ -30,6 +40,7 @@ void FillLimits(const ServingModel& model, const TenantLimits& tenant, v1::Limit
   out->set_max_explain_top_n(limits::kMaxExplainTopN);
   out->set_max_routing_entries(limits::kMaxRoutingEntries);
   out->set_max_chat_messages(limits::kMaxChatMessages);
+  FillTenantLimits(tenant, out);
 }
 
 void FillTop(const std::vector<SampledToken>& top, v1::TopLogprobs* out) {

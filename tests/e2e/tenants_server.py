@@ -15,6 +15,10 @@ from grpc_status import rpc_status
 
 import server_process
 
+GENERATE = "monet.v1.GenerationService/Generate"
+PROMPT = {"prompt": {"text": "def get_queryset(self):"}}
+SHORT = {**PROMPT, "stopping": {"max_tokens": 2}}
+
 
 def bearer(key):
     return (("authorization", f"Bearer {key}"),)
@@ -115,3 +119,9 @@ def refusal(make_call):
     except grpc.RpcError as error:
         return reason_of(error)[0] or error.code().name
     return "OK"
+
+
+def generate(server, key, **fields):
+    """The only response of Generate."""
+    api = Api(server.channel)
+    return api.call(GENERATE, api.request(GENERATE, **{**SHORT, **fields}), bearer(key))[0]

@@ -246,12 +246,14 @@ struct Fitted {
   int32_t max_tokens = 0;
 };
 
-Fitted Fit(const v1::Prompt& prompt, std::optional<int32_t> max_tokens, const ServedShape& shape) {
+Fitted Fit(const v1::Prompt& prompt, std::optional<int32_t> max_tokens, const ServedShape& shape,
+           int64_t max_prompt_tokens = INT64_MAX) {
   v1::GenerateRequest request;
   *request.mutable_prompt() = prompt;
   if (max_tokens) request.mutable_stopping()->set_max_tokens(*max_tokens);
   auto input = ConvertGenerate(request, shape);
   if (!input.ok()) return {input.status()};
+  input->max_prompt_tokens = max_prompt_tokens;
   Fitted fitted{FitPrompt(shape, DemoTokenizer(), &*input)};
   fitted.prompt = input->engine.prompt_ids.size();
   fitted.truncated = input->truncated_tokens;
@@ -286,6 +288,26 @@ TEST(FitPrompt, DividesTheContext) {
   EXPECT_TRUE(Fit(Cut(IdsPrompt(600), kDropEnd, 499), 13, TestShape(512)).status.ok());
   EXPECT_FALSE(Fit(prompt, 512, TestShape(512)).status.ok()) << "no room for a prompt";
   EXPECT_EQ(Fit(prompt, 511, TestShape(512)).prompt, 1u);
+}
+
+TEST(FitPrompt, CutsToWhatTheCallerMaySend) {
+  v1::Prompt prompt = IdsPrompt(600);
+  EXPECT_FALSE(Fit(prompt, 10, TestShape(512), 40).status.ok()) << "may not be cut";
+  prompt.set_truncation(kDropStart);
+  EXPECT_EQ(Fit(prompt, 10, TestShape(512), 40).prompt, 40u);
+  EXPECT_EQ(Fit(prompt, 10, TestShape(512), 40).truncated, 560);
+  EXPECT_EQ(Fit(prompt, 510, TestShape(512), 40).prompt, 2u) << "what max_tokens leaves is less";
+  EXPECT_EQ(Fit(prompt, std::nullopt, TestShape(512), 40).max_tokens, 256);
+  // A number given stands; whether it is allowed is said when the call is charged.
+  EXPECT_EQ(Fit(Cut(IdsPrompt(600), kDropEnd, 41), 10, TestShape(512), 40).prompt, 41u);
+
+  v1::ScoreRequest score;
+  *score.mutable_prompt() = prompt;
+  auto input = ConvertScore(score, TestShape(512));
+  ASSERT_TRUE(input.ok());
+  input->max_prompt_tokens = 40;
+  ASSERT_TRUE(FitPrompt(TestShape(512), DemoTokenizer(), &*input).ok());
+  EXPECT_EQ(input->engine.prompt_ids.size(), 40u);
 }
 
 TEST(FitPrompt, CountsLogProbabilitiesOfWhatIsKept) {
