@@ -136,7 +136,7 @@ def merged(good, change):
 
 
 def message_type(api, name):
-    for module in (api.generation, api.policy, api.expert):
+    for module in (api.generation, api.model, api.policy, api.expert):
         if hasattr(module, name):
             return getattr(module, name)
     raise AssertionError(name)

@@ -27,6 +27,7 @@ def generate_api(out):
         generation = importlib.import_module("monet.v1.generation_pb2")
         generation_grpc = importlib.import_module("monet.v1.generation_pb2_grpc")
         expert = importlib.import_module("monet.v1.expert_pb2")
+        model = importlib.import_module("monet.v1.model_pb2")
         policy = importlib.import_module("monet.v1.policy_pb2")
         policy_grpc = importlib.import_module("monet.v1.policy_pb2_grpc")
 
