@@ -18,10 +18,14 @@ bool HasOnly(std::string_view text, std::string_view punctuation) {
   });
 }
 
-// The kinds share no text: a DNS name has neither ':' nor '@', an address has ':' or is digits and
-// dots but no "//", a mailbox has '@' and neither ':' nor '=' before it, a URI begins with a scheme
-// and "//" or is a URN, and a distinguished name begins with a type and '='.
-bool IsDns(std::string_view text) { return HasOnly(text, "-_.*"); }
+// The kinds share no text: a DNS name has neither ':' nor '@' and ends in a label with a letter
+// (RFC 3696, section 2), an address has ':' or is digits and dots but no "//", a mailbox has '@'
+// and neither ':' nor '=' before it, a URI begins with a scheme and "//" or is a URN, and a
+// distinguished name begins with a type and '='.
+bool IsDns(std::string_view text) {
+  const std::string_view last = text.substr(text.rfind('.') + 1);  // npos + 1 is 0
+  return HasOnly(text, "-_.*") && last.find_first_not_of(kDigits) != std::string_view::npos;
+}
 
 bool IsIp(std::string_view text) { return HasOnly(text, ".:"); }
 

@@ -28,7 +28,7 @@ TEST(CertificateSubjectsTest, ASubjectThatIsACommonNameAloneIsGivenOnce) {
 
 TEST(CertificateSubjectsTest, LeavesOutWhatReadsAsAnotherKind) {
   EXPECT_THAT(SubjectsOf({.dns = {"CN=acme", "CN=acme,O=x", "spiffe://mesh/acme", "urn:acme:1",
-                                  "ops@acme.example", "fe80::1", ""}}),
+                                  "ops@acme.example", "fe80::1", "10.0.0.1", "7", "a.", ""}}),
               IsEmpty());
   EXPECT_THAT(SubjectsOf({.uris = {"CN=acme", "acme.example", "CN=spiffe://mesh", "fe80::1",
                                    "ops@acme.example", ""}}),
