@@ -50,11 +50,14 @@ std::string PolicyList(const PolicySnapshot& snapshot) {
   return text;
 }
 
-std::string Greeting(const ServingModel& model, const std::string& grpc_address,
-                     const std::string& monetctl) {
+std::string Greeting(const ServingModel& model, const ServerOptions& options,
+                     const std::string& grpc_address, const std::string& monetctl) {
   const auto snapshot = model.policies->Current();
   std::string text = Summary(model);
-  const std::string server = " --server " + ConnectAddress(grpc_address);
+  std::string server = " --server " + ConnectAddress(grpc_address);
+  if (!options.tls_cert.empty()) server += " --tls --ca CA.pem";
+  if (!options.tls_client_ca.empty()) server += " --cert CLIENT.pem --cert-key CLIENT.key";
+  if (!options.tenants.empty()) server += " --key-file TENANT.key";
   const std::string prompt = " --max-tokens 24 --temperature 0 'def get_queryset(self):'\n";
   const std::string policy = PolicyToShow(*snapshot);
   text += "Try:\n  " + monetctl + " generate" + server + prompt;

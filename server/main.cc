@@ -161,7 +161,7 @@ int Run(int argc, char** argv) {
   status = server.Load();
   if (!status.ok()) return BadStart(Message(status));
   loaded = true;
-  fmt::print("{}", Greeting(server.model(), server.grpc_address(), MonetctlCommand()));
+  fmt::print("{}", Greeting(server.model(), options, server.grpc_address(), MonetctlCommand()));
   std::fflush(stdout);
   server.WhenReady([&server] {
     fmt::print("ready\n");

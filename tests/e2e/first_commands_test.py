@@ -1,6 +1,7 @@
 """What comes first with a server that has just been started: the commands that it prints, and the
 question whether it is ready."""
 
+import hashlib
 import os
 import pathlib
 import re
@@ -32,6 +33,30 @@ def test_the_printed_commands_can_be_pasted(tmp_path, cwd, monetctl):
         assert line.startswith(f"  {monetctl} "), line
     done = subprocess.run(lines[-1], shell=True, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert server.stop() == 0
+
+
+def test_the_printed_commands_name_the_credentials_that_they_need(tmp_path):
+    tenants, keys, key = (tmp_path / name for name in ("tenants.yaml", "keys.yaml", "acme.key"))
+    authority, private = tmp_path / "CA.pem", tmp_path / "server.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-keyout", private, "-out", authority,
+                    "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"],
+                   check=True, capture_output=True)
+    key.write_text("a" * 43)
+    key.chmod(0o600)
+    tenants.write_text("tenants: [{name: acme, allow: all}]\n")
+    digest = hashlib.sha256(key.read_bytes()).hexdigest()
+    keys.write_text(f"keys: [{{tenant: acme, sha256: {digest}}}]\n")
+    server = Server(tmp_path, "--tenants", tenants, "--keys", keys, "--tls-cert", authority,
+                    "--tls-key", private)
+    for line in commands(server):
+        without = line.replace(" --key-file TENANT.key", "")
+        refused = subprocess.run(without, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert "UNAUTHENTICATED" in refused.stderr
+        done = subprocess.run(line.replace("TENANT.key", str(key)), shell=True, cwd=tmp_path,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     assert server.stop() == 0
 
 
